@@ -1,0 +1,63 @@
+# Everything that a developer or CI calls. Needs Python 3.11 to 3.13 and make, nothing else.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-fast histories planted bench lint format requirements clean
+
+help:  ## show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort
+
+$(VENV)/runtime: requirements/runtime.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(INSTALL) --require-hashes -r requirements/runtime.txt
+	$(INSTALL) --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/dev: requirements/dev.txt $(VENV)/runtime
+	$(INSTALL) --require-hashes -r requirements/dev.txt
+	@touch $@
+
+demo: $(VENV)/runtime  ## see audits travel from the simulator into SQLite; no account needed
+	@$(BIN)/audit-etl demo
+
+test: $(VENV)/dev  ## run every test, against a real PostgreSQL, and MariaDB where one runs
+	$(BIN)/python -m pytest -n 4 --dist worksteal
+
+test-fast: $(VENV)/dev  ## run the tests that take no more than a few seconds
+	$(BIN)/python -m pytest -n 4 --dist worksteal -m "not slow"
+
+histories: $(VENV)/dev  ## live 1,000 random histories; AUDIT_ETL_TEST_SEED=N lives one again
+	AUDIT_ETL_TEST_HISTORIES=$${AUDIT_ETL_TEST_HISTORIES:-1000} \
+	  $(BIN)/python -m pytest -n auto -q tests/test_histories.py
+
+planted: $(VENV)/dev  ## plant bugs in a copy of the tree and see that a test notices each
+	$(BIN)/python -m tests.planted
+
+bench: $(VENV)/dev  ## measure speed, memory and requests beside the floor and the vendor's SDK
+	@$(BIN)/python -m tests.benchmarks
+
+lint: $(VENV)/dev  ## check style, types, layers, migrations and documents
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q tests/test_migrations.py tests/test_docs.py
+
+format: $(VENV)/dev  ## put the code into its one shape
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+requirements: $(VENV)/dev  ## pin the newest versions that pyproject.toml allows
+	$(INSTALL) uv
+	$(BIN)/uv pip compile -q pyproject.toml --universal --python-version 3.11 --generate-hashes \
+	  --upgrade --no-header --no-annotate --extra all --group build -o requirements/runtime.txt
+	$(BIN)/uv pip compile -q pyproject.toml --universal --python-version 3.11 --generate-hashes \
+	  --upgrade --no-header --no-annotate --extra all --group build --group dev \
+	  -c requirements/runtime.txt -o requirements/dev.txt
+
+clean:  ## remove what these targets made
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

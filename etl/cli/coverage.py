@@ -1,0 +1,47 @@
+"""What `status` draws on a terminal: a line of days for each stream, and a plot of audits a day."""
+
+from collections.abc import Mapping, Sequence
+from datetime import date
+from typing import Final
+
+from etl.status import Coverage
+
+#: The worst first: it is what one character shows of several days.
+SIGNS: Final = {
+    Coverage.GAP: "░",
+    Coverage.PARTLY: "▒",
+    Coverage.BEYOND_RETENTION: "·",
+    Coverage.LOADED: "█",
+}
+LEGEND: Final = "  ".join(f"{sign} {coverage}" for coverage, sign in SIGNS.items())
+_BARS: Final = "▁▂▃▄▅▆▇█"
+
+
+def line_of_days(days: Sequence[tuple[date, Coverage]], width: int) -> str:
+    """A character a day, with the first and the last day; several days a character if need be.
+
+    Args:
+        days: in order, at least one.
+        width: of the terminal, in characters.
+    """
+    first, last = days[0][0].isoformat(), days[-1][0].isoformat()
+    each = -(-len(days) // max(1, width - len(first) - len(last) - 2))
+    worst = list(SIGNS)
+    signs = [
+        SIGNS[min((coverage for _, coverage in days[n : n + each]), key=worst.index)]
+        for n in range(0, len(days), each)
+    ]
+    scale = f", {each} days a character" if each > 1 else ""
+    return f"{first} {''.join(signs)} {last}{scale}"
+
+
+def plot(days: Sequence[date], audits: Mapping[date, int]) -> str:
+    """A bar for each day, and what the highest stands for; a day without audits is blank."""
+    highest = max((audits.get(day, 0) for day in days), default=0)
+    if not highest:
+        return f"{days[0]} {' ' * len(days)} {days[-1]}, no audits"
+    bars = [
+        _BARS[(count * len(_BARS) - 1) // highest] if (count := audits.get(day, 0)) else " "
+        for day in days
+    ]
+    return f"{days[0]} {''.join(bars)} {days[-1]}, at most {highest} audits a day"

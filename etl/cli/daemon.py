@@ -1,0 +1,47 @@
+"""`daemon`."""
+
+import logging
+import os
+import sys
+
+import click
+
+from etl.cli.shared import settings_of
+from etl.daemon import serve
+from etl.monitoring.health import Monitor, serve_health
+from etl.telemetry import configure_logging
+
+
+@click.command("daemon", epilog="Example: audit-etl daemon --config /etc/audit-etl.toml")
+@click.option(
+    "--config",
+    "config_path",
+    type=click.Path(dir_okay=False),
+    help="The configuration file; else the one that AUDIT_ETL_CONFIG names, else none.",
+)
+@click.pass_context
+def daemon_command(context: click.Context, *, config_path: str | None) -> int:
+    """Run the schedules until SIGTERM or SIGINT, which it obeys within five seconds.
+
+    It begins by bringing every stream up to date, picks up late arrivals by the lookback of each
+    schedule, and goes on after any outage. Of several daemons on one destination one works and the
+    others wait to take over. SIGHUP reads the configuration again, but for health_address.
+    """
+    configure_logging(verbose=True)
+    monitor = Monitor()
+    endpoint = settings_of(context, config_path).health_endpoint
+    with serve_health(endpoint, monitor):
+        if not serve(lambda: settings_of(context, config_path), monitor):
+            _leave()
+    return 0
+
+
+def _leave() -> None:
+    """End the process beside a thread that hangs in a request; its window is asked for again.
+
+    The interpreter's own way out would tear down what the thread still uses.
+    """
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)

@@ -1,0 +1,187 @@
+"""`run` and `backfill`."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+
+import click
+
+from etl import operations
+from etl.cli.progress import Display, display
+from etl.cli.shared import Duration, Instant, app_of, common_options, print_json, print_table
+from etl.operations import Failure, Planned
+from etl.progress import Receipt
+
+
+@click.command("run", epilog="Example: audit-etl run --lookback 3d")
+@click.option(
+    "--schedule",
+    metavar="NAME",
+    help="Use this schedule's lookback. Without it: the shortest one, and whatever part of "
+    "another schedule's has not been asked for since that one last fell due.",
+)
+@click.option("--lookback", type=Duration(), help="Ask again for this much loaded time.")
+@click.option(
+    "--wait",
+    type=Duration(),
+    default="0s",
+    help="Wait this long for a stream that another process exports.",
+)
+@common_options
+@click.pass_context
+def run_command(
+    context: click.Context,
+    *,
+    schedule: str | None,
+    lookback: timedelta | None,
+    wait: timedelta,
+    config_path: str | None,
+    as_json: bool,
+    verbose: bool,
+) -> int:
+    """Bring every stream from its watermark, less the lookback, to now less the lag, and exit.
+
+    For cron and Kubernetes CronJobs. Safe to repeat, to interrupt and to run beside itself.
+    """
+    with app_of(context, config_path, verbose=verbose) as app, display(app, as_json) as shown:
+        outcomes = operations.run(
+            app, schedule=schedule, lookback=lookback, wait=wait, watch=shown.watch
+        )
+        return _report(outcomes, shown, as_json)
+
+
+@click.command("backfill", epilog="Example: audit-etl backfill --from 90d --to 30d --dry-run")
+@click.option("--from", "start", type=Instant(), required=True, help="First instant, inclusive.")
+@click.option("--to", "end", type=Instant(), help="Last instant, exclusive; else now less the lag.")
+@click.option("--organization", metavar="NAME", help="Only this organisation.")
+@click.option(
+    "--service", "services", multiple=True, metavar="NAME", help="Only this service; repeatable."
+)
+@click.option(
+    "--wait", type=Duration(), default="0s", help="Wait this long for the writer of a lake."
+)
+@click.option("--dry-run", is_flag=True, help="Show the windows and what they cost; ask nothing.")
+@common_options
+@click.pass_context
+def backfill_command(
+    context: click.Context,
+    *,
+    start: datetime,
+    end: datetime | None,
+    organization: str | None,
+    services: Sequence[str],
+    wait: timedelta,
+    dry_run: bool,
+    config_path: str | None,
+    as_json: bool,
+    verbose: bool,
+) -> int:
+    """Export a span, whatever the watermark says.
+
+    TIME is ISO 8601 (2026-05-01, 2026-05-01T12:00:00Z), today, yesterday, now, or a length of
+    time before now (7d, 12h). May be repeated, overlap, and run beside the daemon.
+    """
+    with app_of(context, config_path, verbose=verbose) as app:
+        span = operations.span_of(app, start, end)
+        streams = operations.selected(app, organization, services)
+        if dry_run:
+            _show_plan(operations.plan(app, span, streams), as_json)
+            return 0
+        with display(app, as_json, [(stream, span) for stream in streams]) as shown:
+            outcomes = operations.backfill(app, span, streams, wait=wait, watch=shown.watch)
+            return _report(outcomes, shown, as_json)
+
+
+def _report(outcomes: Iterable[Receipt | Failure], shown: Display, as_json: bool) -> int:
+    """Show outcomes as they come, then the sum; give the exit status of the first failure."""
+    receipts: list[Receipt] = []
+    failures: list[Failure] = []
+    for outcome in outcomes:
+        if isinstance(outcome, Receipt):
+            receipts.append(outcome)
+            shown.loaded(outcome)
+        else:
+            failures.append(outcome)
+            shown.failed(str(outcome.stream), str(outcome.error))
+    shown.close()
+    if as_json:
+        print_json(
+            {
+                "receipts": [_receipt(receipt) for receipt in receipts],
+                "failures": failures_as_json(failures),
+            }
+        )
+    else:
+        click.echo(_sum(receipts, failures))
+    return failures[0].error.exit_status if failures else 0
+
+
+def failures_as_json(failures: Sequence[Failure]) -> list[dict[str, object]]:
+    """What `--json` tells of streams that failed."""
+    return [
+        {
+            "organization": failure.stream.organization,
+            "stream": failure.stream.name,
+            "error": str(failure.error),
+            "exit_status": failure.error.exit_status,
+        }
+        for failure in failures
+    ]
+
+
+def _sum(receipts: Sequence[Receipt], failures: Sequence[Failure]) -> str:
+    events = sum(receipt.events for receipt in receipts)
+    new = sum(receipt.new_events for receipt in receipts)
+    rejects = sum(receipt.rejects for receipt in receipts)
+    requests = sum(receipt.requests for receipt in receipts)
+    windows = "1 window" if len(receipts) == 1 else f"{len(receipts)} windows"
+    kept_aside = f", {rejects} records kept aside in audit_rejects" if rejects else ""
+    text = f"{windows}, {events} audits, {new} new, {requests} requests{kept_aside}"
+    return f"not done: {len(failures)} failed; {text}" if failures else f"done: {text}"
+
+
+def _receipt(receipt: Receipt) -> dict[str, object]:
+    return {
+        "organization": receipt.stream.organization,
+        "stream": receipt.stream.name,
+        "window_start": receipt.window.start,
+        "window_end": receipt.window.end,
+        "query_id": receipt.query_id,
+        "events": receipt.events,
+        "new_events": receipt.new_events,
+        "rejects": receipt.rejects,
+        "requests": receipt.requests,
+        "schedule": receipt.schedule,
+        "started_at": receipt.started_at,
+        "loaded_at": receipt.loaded_at,
+    }
+
+
+def _show_plan(planned: Sequence[Planned], as_json: bool) -> None:
+    least = sum(plan.requests for plan in planned)
+    if as_json:
+        windows = [
+            {
+                "organization": plan.stream.organization,
+                "stream": plan.stream.name,
+                "window_start": plan.window.start,
+                "window_end": plan.window.end,
+                "events": plan.events,
+                "requests": plan.requests,
+            }
+            for plan in planned
+        ]
+        print_json({"windows": windows, "requests": least})
+        return
+    print_table(
+        ("stream", "window", "audits, about", "requests, at least"),
+        [
+            (
+                str(plan.stream),
+                str(plan.window),
+                "unknown" if plan.events is None else str(plan.events),
+                str(plan.requests),
+            )
+            for plan in planned
+        ],
+    )
+    click.echo(f"{len(planned)} windows, at least {least} requests; nothing was asked")

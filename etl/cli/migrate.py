@@ -1,0 +1,52 @@
+"""`migrate`: the tables of the newest schema."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import click
+
+from etl.app import App
+from etl.cli.shared import app_of, common_options, print_json
+from etl.database import describe
+
+
+@click.command("migrate", epilog="Example: audit-etl migrate")
+@common_options
+@click.pass_context
+def migrate_command(
+    context: click.Context, *, config_path: str | None, as_json: bool, verbose: bool
+) -> None:
+    """Bring the destination's tables to the newest schema; nothing changes if they are there.
+
+    To be run once before the first `run` on a server, and after each upgrade of audit-etl.
+    """
+    with app_of(context, config_path, verbose=verbose) as app:
+        before, after = app.migrate()
+        place = describe(app.engine)
+        files = _files_by_lack(app) if app.is_lake() else Counter()
+    if as_json:
+        older = [{"files": n, "lacking": list(names)} for names, n in files.items()]
+        print_json({"before": before, "after": after, "lake": older})
+        return
+    if before == after:
+        click.echo(f"{place} is at schema {after}, the newest")
+    else:
+        click.echo(f"{place} went from schema {before or 'nothing'} to {after}")
+    for names, count in files.items():
+        click.echo(_needs(names, count))
+
+
+def _files_by_lack(app: App) -> Counter[tuple[str, ...]]:
+    from etl.destinations.lake.reading import files_by_lack
+
+    return files_by_lack(app.storage())
+
+
+def _needs(names: Sequence[str], count: int) -> str:
+    files = "1 file of the lake" if count == 1 else f"{count} files of the lake"
+    if not names:
+        return f"{files}: every column of today"
+    return (
+        f"{files}: without {', '.join(names)}, which read as null there; nothing needs to be done, "
+        "a file is written with every column when it gets another audit"
+    )

@@ -1,0 +1,149 @@
+"""What a user sees while windows load: a bar on a terminal, plain lines when piped."""
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Final, Protocol
+
+import click
+
+from etl.app import App
+from etl.pipeline import Sighting
+from etl.progress import Receipt, Stream
+from etl.window import Window, stamp
+
+#: How often a window that takes long says how far it is, when piped.
+LINE_SECONDS: Final = 10.0
+
+
+class Display(Protocol):
+    """Whoever is told of pages, windows and failures as they come."""
+
+    def watch(self, sighting: Sighting) -> None:
+        """A page was read."""
+        ...
+
+    def loaded(self, receipt: Receipt) -> None:
+        """A window was loaded whole."""
+        ...
+
+    def failed(self, stream: str, error: str) -> None:
+        """A stream could not be brought up to date."""
+        ...
+
+    def close(self) -> None:
+        """Nothing more is shown."""
+        ...
+
+
+@contextmanager
+def display(
+    app: App, as_json: bool, spans: Sequence[tuple[Stream, Window]] = ()
+) -> Iterator[Display]:
+    """A bar over `spans` on a terminal, else lines; with JSON asked for, lines go to stderr."""
+    shown: Display
+    if spans and sys.stderr.isatty() and not as_json:
+        shown = Bar(app, spans)
+    else:
+        shown = Lines(to_stderr=as_json)
+    try:
+        yield shown
+    finally:
+        shown.close()
+
+
+class Lines:
+    """One line a window, and one every few seconds of a window that takes longer."""
+
+    def __init__(self, *, to_stderr: bool) -> None:
+        self._to_stderr = to_stderr
+        self._last_line = time.monotonic()
+
+    def watch(self, sighting: Sighting) -> None:
+        """See `Display`."""
+        if time.monotonic() - self._last_line >= LINE_SECONDS:
+            self._say(
+                f"{sighting.stream}  {sighting.window}  at {stamp(sighting.reached)}, "
+                f"{sighting.events} audits so far"
+            )
+
+    def loaded(self, receipt: Receipt) -> None:
+        """See `Display`."""
+        self._say(describe(receipt))
+
+    def failed(self, stream: str, error: str) -> None:
+        """See `Display`."""
+        click.echo(f"audit-etl: {stream}: {error}", err=True)
+
+    def close(self) -> None:
+        """See `Display`."""
+
+    def _say(self, line: str) -> None:
+        click.echo(line, err=self._to_stderr)
+        self._last_line = time.monotonic()
+
+
+class Bar:
+    """A bar of event time covered, with audits, requests left in this minute, and the end."""
+
+    def __init__(self, app: App, spans: Sequence[tuple[Stream, Window]]) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._app = app
+        self._whole = sum(span.length.total_seconds() for _, span in spans)
+        self._done = 0.0
+        self._events = 0
+        self._progress = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f} %  {task.fields[events]} audits"),
+            TextColumn("{task.fields[left]} requests left this minute, done in"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+        )
+        self._task = self._progress.add_task("", total=self._whole, events=0, left="?")
+        self._progress.start()
+
+    def watch(self, sighting: Sighting) -> None:
+        """See `Display`."""
+        within = (sighting.reached - sighting.window.start).total_seconds()
+        self._show(sighting.stream, sighting.reached, within, sighting.events)
+
+    def loaded(self, receipt: Receipt) -> None:
+        """See `Display`."""
+        self._done += receipt.window.length.total_seconds()
+        self._events += receipt.events
+        self._show(receipt.stream, receipt.window.end, 0.0, 0)
+        self._say(describe(receipt))
+
+    def failed(self, stream: str, error: str) -> None:
+        """See `Display`."""
+        self._say(f"audit-etl: {stream}: {error}")
+
+    def close(self) -> None:
+        """See `Display`."""
+        self._progress.stop()
+
+    def _say(self, line: str) -> None:
+        self._progress.console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    def _show(self, stream: Stream, reached: datetime, within: float, events: int) -> None:
+        left = self._app.source(stream.organization).requests_left
+        self._progress.update(
+            self._task,
+            description=f"{stream}  {stamp(reached)}",
+            completed=self._done + within,
+            events=self._events + events,
+            left="?" if left is None else left,
+        )
+
+
+def describe(receipt: Receipt) -> str:
+    """One line of a loaded window."""
+    return (
+        f"{receipt.stream}  {receipt.window}  {receipt.events} audits, "
+        f"{receipt.new_events} new, {receipt.requests} requests"
+    )

@@ -1,0 +1,94 @@
+"""`services`: the service mapping, stored and refreshed."""
+
+from collections.abc import Sequence
+
+import click
+
+from etl import services
+from etl.app import App
+from etl.cli.shared import app_of, common_options, print_json, print_table
+from etl.services import KnownAction, ServiceAction
+from etl.window import stamp
+
+
+@click.command("services", epilog="Example: audit-etl services --organization default --json")
+@click.option("--organization", metavar="NAME", help="Only this organisation.")
+@common_options
+@click.pass_context
+def services_command(
+    context: click.Context,
+    *,
+    organization: str | None,
+    config_path: str | None,
+    as_json: bool,
+    verbose: bool,
+) -> None:
+    """Ask each organisation which services, entity types and actions it audits, and store them.
+
+    Shows what is new since the last time. Costs two requests an organisation; nothing of what is
+    exported depends on it, for the stream `*` holds new services from their first day.
+    """
+    with app_of(context, config_path, verbose=verbose) as app:
+        app.settings.require_credentials()
+        app.prepare()
+        names = [organization] if organization else list(app.settings.organizations)
+        found = [(name, *_refresh(app, name)) for name in names]
+    if as_json:
+        print_json([_as_json(*organization_found) for organization_found in found])
+        return
+    for name, known, new in found:
+        _show(name, known, new)
+
+
+def _refresh(app: App, name: str) -> tuple[list[KnownAction], list[ServiceAction]]:
+    source = app.source(name)
+    new = services.refresh(
+        app.engine, name, source.service_mapping(), source.realtime_service_mapping(), app.now()
+    )
+    return services.known(app.engine, name), new
+
+
+def _show(name: str, known: Sequence[KnownAction], new: Sequence[ServiceAction]) -> None:
+    by_service: dict[str, list[KnownAction]] = {}
+    for kind in known:
+        by_service.setdefault(kind.action.service, []).append(kind)
+    print_table(
+        ("service", "entity types", "actions", "realtime", "first seen", "last seen"),
+        [
+            (
+                service,
+                str(len({kind.action.entity_type for kind in kinds})),
+                str(len(kinds)),
+                "yes" if any(kind.realtime for kind in kinds) else "no",
+                stamp(min(kind.first_seen for kind in kinds)),
+                stamp(max(kind.last_seen for kind in kinds)),
+            )
+            for service, kinds in by_service.items()
+        ],
+    )
+    click.echo(f"{name}: {len(by_service)} services, {len(known)} kinds of audit, {len(new)} new")
+    if len(new) < len(known):
+        for action in new:
+            click.echo(f"new: {action.service} {action.entity_type} {action.action}")
+
+
+def _as_json(
+    name: str, known: Sequence[KnownAction], new: Sequence[ServiceAction]
+) -> dict[str, object]:
+    fresh = set(new)
+    return {
+        "organization": name,
+        "actions": [
+            {
+                "service": kind.action.service,
+                "entity_type": kind.action.entity_type,
+                "action": kind.action.action,
+                "realtime": kind.realtime,
+                "first_seen": kind.first_seen,
+                "last_seen": kind.last_seen,
+                "new": kind.action in fresh,
+            }
+            for kind in known
+        ],
+        "new": len(new),
+    }

@@ -1,0 +1,335 @@
+"""What can be set, what it means and what it is if nobody sets it.
+
+Each meaning is written once, here: the README's table, the example and the help are made of it.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime, timedelta
+from typing import Annotated, Final, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic.fields import FieldInfo
+
+from etl.config import urls, values
+from etl.config.organizations import (
+    DEFAULT,
+    FROZEN,
+    OrganizationSettings,
+    Otherwise,
+    require_credentials,
+)
+from etl.errors import ConfigurationError
+from etl.progress import BACKFILL
+from etl.window import WINDOW_MAX, WINDOW_MIN, format_duration, stamp
+
+#: Where a value comes from that no source gave, and of a setting that has none.
+BY_DEFAULT: Final = "default"
+NOT_SET: Final = "not set"
+_MASK: Final = "********"
+
+Duration = Annotated[timedelta, BeforeValidator(values.duration)]
+
+
+class Schedule(BaseModel):
+    """One line of `[[schedules]]`."""
+
+    model_config = FROZEN
+
+    name: Annotated[str, AfterValidator(values.name)] = Field(
+        description=f"What receipts call the schedule; any name but {BACKFILL}."
+    )
+    cron: str = Field(
+        default="",
+        description="When it fires, always in UTC: minute, hour, day of the month, month, and day "
+        "of the week by name.",
+    )
+    interval: Annotated[timedelta | None, BeforeValidator(values.interval)] = Field(
+        default=None,
+        validate_default=True,
+        description="How often it fires, in place of cron: at whole multiples of this length since "
+        "1970-01-01 UTC.",
+    )
+    lookback: Duration = Field(
+        description="How much loaded time it asks for again, to pick up late arrivals."
+    )
+    jitter: Duration = Field(
+        default=timedelta(0),
+        description="The daemon puts each firing off by a random part of this length, so that many "
+        "daemons do not ask at once.",
+    )
+    early: bool = Field(
+        default=False,
+        description="The daemon also loads, when it fires, what the realtime query shows of time "
+        "that no window has asked for yet; a window confirms it later. Into SQL only.",
+    )
+
+    @field_validator("name")
+    @classmethod
+    def _own_name(cls, name: str) -> str:
+        if name == BACKFILL:
+            raise ValueError(f"{name!r} is what receipts of a backfill are called; choose another")
+        return name
+
+    @field_validator("cron")
+    @classmethod
+    def _fires(cls, cron: str) -> str:
+        return values.cron(cron, [schedule.cron for schedule in SCHEDULES]) if cron else cron
+
+    @field_validator("interval")
+    @classmethod
+    def _one_of_the_two(cls, interval: timedelta | None, info: ValidationInfo) -> timedelta | None:
+        cron = info.data.get("cron")
+        if cron is not None and bool(cron) == (interval is not None):  # None is reported as wrong
+            raise ValueError("must be set if cron is not, and left out if cron is set")
+        return interval
+
+
+SCHEDULES: Final = (
+    Schedule.model_construct(name="frequent", cron="*/15 * * * *", lookback=timedelta(hours=1)),
+    Schedule.model_construct(name="settle", cron="17 3 * * *", lookback=timedelta(days=3)),
+    Schedule.model_construct(name="reconcile", cron="41 4 * * sun", lookback=timedelta(days=14)),
+)
+
+
+class Settings(BaseModel):
+    """The configuration in force; what it holds has been checked, but nothing was opened."""
+
+    model_config = FROZEN
+
+    destination: str = Field(
+        default="sqlite:///audits.db",
+        description="Where audits go: an SQLAlchemy URL (sqlite:///FILE, "
+        "postgresql+psycopg://USER@HOST/DATABASE, mysql+pymysql://USER@HOST/DATABASE) or a lake "
+        "of Parquet files (parquet:///FOLDER, parquet+s3://BUCKET/PREFIX).",
+    )
+    state: Annotated[
+        str,
+        Otherwise(
+            "the destination if it is SQL, sqlite:///<lake>/_state.db for a local lake, required "
+            "for a remote one"
+        ),
+    ] = Field(
+        default="",
+        validate_default=True,
+        description="Where watermarks, receipts and leases live: an SQLAlchemy URL.",
+    )
+    organizations: dict[Annotated[str, AfterValidator(values.name)], OrganizationSettings] = Field(
+        default={}, description="The organisations, by name."
+    )
+    begin: Annotated[datetime | timedelta, BeforeValidator(values.begin)] = Field(
+        default=timedelta(days=30),
+        description="Where a new stream starts: a time (ISO 8601, in UTC unless it says "
+        "otherwise), or a length of time before the first run.",
+    )
+    lag: Duration = Field(
+        default=timedelta(minutes=10),
+        description="How close to now a window may end, since an audit cannot be queried at once.",
+    )
+    max_window: Duration = Field(
+        default=WINDOW_MAX,
+        description="The longest span of time that one query asks for, from 1m to 30d.",
+    )
+    schedules: Annotated[tuple[Schedule, ...], BeforeValidator(values.from_json)] = Field(
+        default=SCHEDULES, description="What the daemon runs."
+    )
+    expand_user: bool = Field(
+        default=True, description="Ask for the names of users; user_name stays empty without."
+    )
+    allow_redirect: bool = Field(
+        default=False,
+        description="Accept the bulk download that the organisation may offer for large results.",
+    )
+    partition: Literal["hour", "day", "month"] = Field(
+        default="day", description="What one file of a lake holds: an hour, a day or a month."
+    )
+    behind_limit: Duration = Field(
+        default=timedelta(hours=6),
+        description="A stream whose watermark is further behind is not ready, and alerted about.",
+    )
+    health_address: Annotated[str, AfterValidator(values.address)] = Field(
+        default="127.0.0.1:9464",
+        description="Where the daemon answers /healthz, /readyz and /metrics: HOST:PORT, or off.",
+    )
+
+    _given: Mapping[str, str] = PrivateAttr(default_factory=dict)
+
+    def model_post_init(self, context: object, /) -> None:
+        """Keep the validation's context, which tells where each value came from."""
+        if isinstance(context, Mapping):
+            self._given = {str(key): str(origin) for key, origin in context.items()}
+
+    @field_validator("destination")
+    @classmethod
+    def _reachable_by_url(cls, destination: str) -> str:
+        return urls.destination_url(destination)
+
+    @field_validator("state")
+    @classmethod
+    def _beside_the_destination(cls, state: str, info: ValidationInfo) -> str:
+        destination = info.data.get("destination")
+        if destination is None:  # it is wrong, and reported as such
+            return state
+        if not state:
+            return urls.default_state(destination)
+        state = urls.state_url(state)
+        if urls.is_database(destination) and state != destination:
+            raise ValueError(
+                "must be left out or equal the destination if that is SQL: audits and watermark "
+                "are committed together"
+            )
+        return state
+
+    @field_validator("organizations")
+    @classmethod
+    def _told_apart(
+        cls, organizations: dict[str, OrganizationSettings]
+    ) -> dict[str, OrganizationSettings]:
+        if len({name.lower() for name in organizations}) < len(organizations):
+            raise ValueError("has two names that differ in nothing but case")
+        return organizations
+
+    @field_validator("max_window")
+    @classmethod
+    def _within_limits(cls, max_window: timedelta) -> timedelta:
+        if not WINDOW_MIN <= max_window <= WINDOW_MAX:
+            raise ValueError("must be from 1m to 30d")
+        return max_window
+
+    @field_validator("schedules")
+    @classmethod
+    def _some_and_distinct(
+        cls, schedules: tuple[Schedule, ...], info: ValidationInfo
+    ) -> tuple[Schedule, ...]:
+        if not schedules:
+            raise ValueError("must hold a schedule; leave it out to have the default ones")
+        if len({schedule.name for schedule in schedules}) < len(schedules):
+            raise ValueError("has two schedules of one name")
+        destination = info.data.get("destination", "")
+        if destination and not urls.is_database(destination):
+            for schedule in schedules:
+                if schedule.early:
+                    raise ValueError(
+                        f"{schedule.name}: early = true is for SQL only, since each audit would "
+                        "cost a lake a whole file; leave it out"
+                    )
+        return schedules
+
+    def organization(self, name: str) -> OrganizationSettings:
+        """The organisation `name`, with a region and credentials.
+
+        Raises:
+            ConfigurationError: there is no such organisation, or it cannot be asked yet.
+        """
+        if name not in self.organizations:
+            self.require_credentials()
+            names = ", ".join(self.organizations)
+            raise ConfigurationError(f"there is no organisation {name!r}; there are: {names}")
+        require_credentials({name: self.organizations[name]})
+        return self.organizations[name]
+
+    def require_credentials(self) -> None:
+        """Return if there is an organisation, and each has a region and credentials.
+
+        Raises:
+            ConfigurationError: it says which variables or keys to set, one organisation a line.
+        """
+        require_credentials(self.organizations or {DEFAULT: OrganizationSettings()})
+
+    @property
+    def health_endpoint(self) -> tuple[str, int] | None:
+        """The host and the port of `health_address`; None if it is off."""
+        off = self.health_address == values.OFF
+        return None if off else values.host_and_port(self.health_address)
+
+    @property
+    def origins(self) -> Mapping[str, str]:
+        """Where the value of each dotted key came from."""
+        return {key: origin for key, _, origin in self.rows()}
+
+    def rows(self) -> list[tuple[str, str, str]]:
+        """Each dotted key with its value, secrets masked, and where that came from."""
+        return [(key, text, self._origin(key, text)) for key, text in self._shown()]
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, str]]:
+        return self._shown()
+
+    def _origin(self, key: str, text: str) -> str:
+        given = "schedules" if key.startswith("schedules.") else key
+        return self._given.get(given, BY_DEFAULT if text else NOT_SET)
+
+    def _shown(self) -> Iterator[tuple[str, str]]:
+        for field in type(self).model_fields:
+            if field == "organizations":
+                yield from self._shown_organizations()
+            elif field == "schedules":
+                for schedule in self.schedules:
+                    yield from _shown_schedule(schedule)
+            else:
+                yield field, _text(dict(self)[field])
+
+    def _shown_organizations(self) -> Iterator[tuple[str, str]]:
+        if not self.organizations:
+            yield "organizations", ""
+        for name, organization in self.organizations.items():
+            for key, value in organization:
+                yield f"organizations.{name}.{key}", _text(value)
+
+
+def _shown_schedule(schedule: Schedule) -> Iterator[tuple[str, str]]:
+    """A schedule's lookback, and what else of it is set."""
+    for key, value in schedule:
+        if key == "lookback" or (key != "name" and value):
+            yield f"schedules.{schedule.name}.{key}", _text(value)
+
+
+def _text(value: object) -> str:
+    """A value as `rows` shows it."""
+    if isinstance(value, SecretStr):
+        return _MASK if value.get_secret_value() else ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, timedelta):
+        return format_duration(value)
+    if isinstance(value, datetime):
+        return stamp(value)
+    if isinstance(value, tuple):
+        return ", ".join(value)
+    return "" if value is None else urls.masked(str(value))
+
+
+def describe() -> list[tuple[str, str, str]]:
+    """Each key that can be set, its default as text and its meaning, in the contract's order."""
+    rows = []
+    for key, field in Settings.model_fields.items():
+        if key == "organizations":
+            prefix = "organizations.NAME."
+            rows += _described(prefix, OrganizationSettings.model_fields)
+        elif key == "schedules":
+            for part, inner in Schedule.model_fields.items():
+                texts = [_text(dict(schedule)[part]) for schedule in SCHEDULES]
+                default = ", ".join(dict.fromkeys(texts)) or NOT_SET
+                rows.append((f"schedules.{part}", default, inner.description or ""))
+        else:
+            rows += _described("", {key: field})
+    return rows
+
+
+def _described(prefix: str, fields: Mapping[str, FieldInfo]) -> list[tuple[str, str, str]]:
+    return [
+        (prefix + key, _default_text(field), field.description or "")
+        for key, field in fields.items()
+    ]
+
+
+def _default_text(field: FieldInfo) -> str:
+    said = [marker.text for marker in field.metadata if isinstance(marker, Otherwise)]
+    return said[0] if said else _text(field.default)

@@ -1,0 +1,101 @@
+"""One configuration at work: the app, a worker for each organisation, and what wakes them."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from datetime import UTC, datetime
+
+from apscheduler.schedulers.background import BackgroundScheduler
+
+from etl import schedules
+from etl.app import App
+from etl.config import Settings
+from etl.daemon.observer import Observer
+from etl.daemon.worker import Worker
+from etl.errors import DestinationUnavailable
+from etl.leases import Tenure
+
+_LOG = logging.getLogger(__name__)
+
+
+class Crew:
+    """All that runs under one configuration. Nothing does before `start`; close it at the end.
+
+    Raises:
+        ConfigurationError: an organisation is not configured whole, or the tables of a server are
+            missing or old. A destination that is away is waited for.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        observer: Observer,
+        now: Callable[[], datetime],
+        tenure: Tenure,
+    ) -> None:
+        settings.require_credentials()
+        self._observer = observer
+        self._stop = threading.Event()
+        self._to_close = ExitStack()
+        app = App(settings, stop=self._stop, now=now, observer=observer, tenure=tenure)
+        self._app = self._to_close.enter_context(app)
+        self._workers = [Worker(self._app, name, observer) for name in settings.organizations]
+        self._scheduler = BackgroundScheduler(timezone=UTC)
+        for schedule in settings.schedules:
+            self._scheduler.add_job(
+                self._wake,
+                schedules.trigger(schedule),
+                kwargs={"early": schedule.early},
+                name=schedule.name,
+                coalesce=True,
+                max_instances=1,
+                misfire_grace_time=None,
+            )
+        try:
+            self._check()
+        except BaseException:
+            self.close()
+            raise
+
+    def start(self) -> None:
+        """Bring every stream up to date at once, and then whenever a schedule fires."""
+        self._observer.in_force(self._app)
+        for worker in self._workers:
+            worker.start()
+        self._scheduler.start()
+
+    def look_at_the_clock(self) -> None:
+        """Fire what is due by the clock, which may have leapt while the machine slept."""
+        self._scheduler.wakeup()
+
+    def ask_to_stop(self) -> None:
+        """Let every worker end between two pages; may be repeated."""
+        self._stop.set()
+        self._wake()
+        if self._scheduler.running:
+            self._scheduler.shutdown()
+
+    def has_ended(self, wait_seconds: float) -> bool:
+        """Whether every worker has ended, or does within that time."""
+        deadline = time.monotonic() + wait_seconds
+        return all(
+            worker.has_ended(max(0.0, deadline - time.monotonic())) for worker in self._workers
+        )
+
+    def close(self) -> None:
+        """Give back connections; call it when every worker has ended."""
+        self._to_close.close()
+
+    def _wake(self, *, early: bool = False) -> None:
+        for worker in self._workers:
+            worker.wake(early=early)
+
+    def _check(self) -> None:
+        for organization in self._app.settings.organizations:
+            self._app.source(organization)
+        try:
+            self._app.destination()
+        except DestinationUnavailable as error:
+            _LOG.warning("%s", error)

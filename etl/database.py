@@ -1,0 +1,245 @@
+"""Engines for the databases that hold audits and progress, and their errors in our words.
+
+SQLite is opened in WAL mode, for its owner only, and every writing transaction begins IMMEDIATE:
+two processes wait for each other instead of failing half-way. MySQL and MariaDB read committed
+rows, as PostgreSQL does, so that a transaction sees what the one it waited for has written.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy import event, exc
+
+from etl import schema
+from etl.errors import ConfigurationError, DestinationUnavailable, SchemaBehind
+
+#: How long a writer waits for another on SQLite, and for a server to accept a connection.
+LOCK_SECONDS: Final = 30
+CONNECT_SECONDS: Final = 10
+
+#: What a PostgreSQL session begins with. A process that hangs, or whose machine is gone, in the
+#: middle of a transaction must not hold up whoever takes over from it: its locks are given back
+#: after about a minute, and nobody waits for one without end.
+_POSTGRESQL: Final = (
+    f"-c timezone=UTC -c lock_timeout={LOCK_SECONDS}s -c idle_in_transaction_session_timeout=60s "
+    "-c tcp_keepalives_idle=30 -c tcp_keepalives_interval=10 -c tcp_keepalives_count=3"
+)
+
+#: The same on MySQL and MariaDB, which end any session that is idle for so long; the pool copes.
+_MYSQL: Final = "SET SESSION wait_timeout = 120"
+
+#: How often a transaction is tried that others keep getting in the way of.
+ATTEMPTS: Final = 10
+
+_EXTRAS: Final = {"psycopg": "postgresql", "pymysql": "mysql"}
+
+
+Result = TypeVar("Result")
+
+
+class Contended(DestinationUnavailable):
+    """The database undid a transaction in favour of another one's."""
+
+
+def open_engine(url: str) -> sa.Engine:
+    """An engine for `url`; nothing is connected yet, but an SQLite file exists afterwards.
+
+    Raises:
+        ConfigurationError: the URL cannot be read, or its driver is not installed.
+        DestinationUnavailable: the folder of an SQLite file cannot be written.
+    """
+    try:
+        parsed = sa.make_url(url)
+        engine = sa.create_engine(parsed, **_options(parsed))
+    except exc.ArgumentError as error:
+        raise ConfigurationError(f"the database URL cannot be read: {error}") from None
+    except exc.NoSuchModuleError as error:
+        raise ConfigurationError(f"the database URL names an unknown driver: {error}") from None
+    except ModuleNotFoundError as error:
+        extra = _EXTRAS.get(str(error.name), "all")
+        raise ConfigurationError(
+            f"the driver {error.name} is not installed: pip install 'audit-etl[{extra}]'"
+        ) from None
+    if engine.dialect.name == "sqlite":
+        _create_for_owner(parsed)
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _options(url: sa.URL) -> dict[str, Any]:
+    backend = url.get_backend_name()
+    # As many connections as there are threads: none waits for another's to be given back.
+    unbounded = {"max_overflow": -1}
+    if backend == "sqlite":
+        return unbounded | {"connect_args": {"timeout": LOCK_SECONDS}}
+    if backend == "postgresql":
+        return unbounded | {
+            "connect_args": {
+                "connect_timeout": CONNECT_SECONDS,
+                "application_name": "audit-etl",
+                "options": _POSTGRESQL,
+            },
+            "pool_pre_ping": True,
+        }
+    return unbounded | {
+        "connect_args": {
+            "connect_timeout": CONNECT_SECONDS,
+            "charset": "utf8mb4",
+            "init_command": _MYSQL,
+        },
+        "isolation_level": "READ COMMITTED",
+        "pool_pre_ping": True,
+        "pool_recycle": 3600,
+    }
+
+
+def _create_for_owner(url: sa.URL) -> None:
+    """Create an SQLite file that only its owner can read: audits hold personal data."""
+    if not url.database or url.database == ":memory:":
+        return
+    path = Path(url.database)
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    except OSError as error:
+        raise DestinationUnavailable(
+            f"the SQLite file {path} cannot be opened: {error.strerror}; "
+            "check that its folder exists and is writable"
+        ) from None
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:  # noqa: ANN401 - any driver
+    connection.isolation_level = None  # transactions are begun by _begin_sqlite alone
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=NORMAL")
+    cursor.close()
+
+
+def _begin_sqlite(connection: sa.Connection) -> None:
+    reading = connection.get_execution_options().get("reading", False)
+    connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+
+
+def transact(engine: sa.Engine, work: Callable[[sa.Connection], Result]) -> Result:
+    """Run `work` in one transaction, committed when it returns; nothing is kept if it raises.
+
+    Two processes may load the same audits at once: when a key that `work` found absent has been
+    inserted meanwhile, or the database undid the transaction in favour of another one's, `work`
+    runs again on what is there now. It must be repeatable.
+
+    Raises:
+        DestinationUnavailable: the database cannot be reached, is full or read-only, lost the
+            connection, or refused for the sake of others too often.
+        IntegrityError: the rows break a rule of the tables again and again, which is a bug.
+    """
+    attempt = 1
+    while True:
+        try:
+            with translated(engine), engine.begin() as connection:
+                return work(connection)
+        except exc.IntegrityError:
+            if attempt == ATTEMPTS:
+                raise
+        except Contended:
+            if attempt == ATTEMPTS:
+                raise
+        attempt += 1
+
+
+@contextmanager
+def reading(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """A connection to read from, which holds up no writer; see `transact` for its errors."""
+    with translated(engine), engine.connect() as connection:
+        yield connection.execution_options(reading=True)
+
+
+@contextmanager
+def read_only(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """A connection on which the database itself refuses every change."""
+    with engine.connect().execution_options(reading=True) as connection:
+        if engine.dialect.name == "sqlite":
+            connection.exec_driver_sql("PRAGMA query_only = ON")
+        elif engine.dialect.name == "postgresql":
+            connection.exec_driver_sql("SET default_transaction_read_only = on")
+            connection.exec_driver_sql("SET idle_in_transaction_session_timeout = 0")  # see a pager
+            connection.exec_driver_sql("SET TRANSACTION READ ONLY")
+        else:
+            connection.exec_driver_sql("SET SESSION TRANSACTION READ ONLY")
+            connection.rollback()  # it holds from the next transaction on
+        try:
+            yield connection
+        finally:
+            connection.invalidate()  # not to be handed to a writer
+
+
+@contextmanager
+def translated(engine: sa.Engine) -> Iterator[None]:
+    """Give the driver's errors inside the block as `DestinationUnavailable`."""
+    try:
+        yield
+    except exc.IntegrityError:
+        raise
+    except exc.DBAPIError as error:
+        kind = Contended if _is_conflict(error) else DestinationUnavailable
+        raise kind(
+            f"{describe(engine)} failed: {_first_line(error)}; nothing that was in work counts as "
+            "done, run the same command again when it is mended"
+        ) from error
+
+
+def describe(engine: sa.Engine) -> str:
+    """The database as a user knows it, without a password."""
+    return f"the database {engine.url.set(query={}).render_as_string(hide_password=True)}"
+
+
+def _first_line(error: exc.DBAPIError) -> str:
+    """What the driver says, in one line: its text without SQLAlchemy's SQL and parameters."""
+    lines = [line.strip() for line in str(error.orig).splitlines() if line.strip()]
+    return lines[0] if lines else type(error.orig).__name__
+
+
+#: SQLSTATEs and MySQL errors of a transaction that lost against another: try it again.
+_CONFLICTS: Final = frozenset({"40001", "40P01", 1213, 1205})
+
+
+def _is_conflict(error: exc.DBAPIError) -> bool:
+    """Whether the database undid the transaction in favour of another one's."""
+    arguments = error.orig.args if error.orig else ()
+    state = vars(type(error.orig)).get("sqlstate")
+    return state in _CONFLICTS or bool(arguments and arguments[0] in _CONFLICTS)
+
+
+def schema_version(engine: sa.Engine) -> str | None:
+    """The migration that the database is at; None if it holds no tables of ours."""
+    with reading(engine) as connection:
+        if not sa.inspect(connection).has_table("alembic_version"):
+            return None
+        row = connection.execute(sa.text("SELECT version_num FROM alembic_version")).first()
+        return None if row is None else str(row[0])
+
+
+def require_schema(engine: sa.Engine) -> None:
+    """Return if the tables are of the version that this program writes.
+
+    Raises:
+        SchemaBehind: they are not; the message says what to do.
+    """
+    version = schema_version(engine)
+    if version == schema.HEAD:
+        return
+    if version is None:
+        raise SchemaBehind(f"{describe(engine)} has no tables yet: run `audit-etl migrate` once")
+    if version < schema.HEAD:
+        raise SchemaBehind(
+            f"{describe(engine)} is at schema {version}, this program writes {schema.HEAD}: "
+            "run `audit-etl migrate`"
+        )
+    raise SchemaBehind(
+        f"{describe(engine)} is at schema {version}, newer than {schema.HEAD} of this program: "
+        "install the newer audit-etl"
+    )

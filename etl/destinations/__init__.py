@@ -1,0 +1,70 @@
+"""Where audits go: SQL tables, behind one Protocol that every destination keeps."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import date, datetime
+from typing import NamedTuple, Protocol
+
+import sqlalchemy as sa
+
+from etl.ledger import Ledger
+from etl.progress import Draft, Receipt, Stream
+from etl.records import Batch
+from etl.window import Window
+
+#: Raises, in a transaction that writes, if the process has lost the right to commit it.
+Fence = Callable[[sa.Connection], None]
+
+
+class Held(NamedTuple):
+    """What tells which audit is there, without the audit."""
+
+    id: str
+    event_date: datetime
+    service_name: str | None
+
+
+class Destination(Protocol):
+    """A place that holds each audit once, and knows how far it is sure."""
+
+    ledger: Ledger
+    #: Whether only one process may load at a time, whatever the stream.
+    one_writer: bool
+
+    def load(self, draft: Draft, batches: Iterable[Batch], fence: Fence) -> Receipt:
+        """Load one window and write its receipt.
+
+        Afterwards every audit of `batches` is in the destination once, with its children, rejects
+        are kept aside, and the receipt and the watermark are durable. An audit that was there
+        stays as it was, and none is ever removed. If it raises, whole audits of the window may be
+        there, no receipt is, and the watermark has not moved. May be repeated.
+
+        Args:
+            draft: what the receipt will say.
+            batches: may be slow, and may raise; whatever it raises passes through.
+            fence: called in each transaction that writes audits or the receipt, before it commits.
+
+        Raises:
+            DestinationUnavailable: the destination refused or lost a write.
+        """
+        ...
+
+    def held(self, organization: str, window: Window, service: str | None) -> Iterator[Held]:
+        """The audits of `window` that are there, in no order; a few thousand are in memory.
+
+        Args:
+            organization: whose.
+            window: by their event time.
+            service: only those of one service; None for all.
+
+        Raises:
+            DestinationUnavailable: the destination cannot be read.
+        """
+        ...
+
+    def audits_a_day(self, stream: Stream, span: Window) -> Mapping[date, int]:
+        """How many audits of the stream there are of each day, in UTC; a day of none is absent."""
+        ...
+
+    def close(self) -> None:
+        """Give back connections and files; nothing that was loaded depends on it."""
+        ...

@@ -1,0 +1,134 @@
+"""Audits as Arrow columns; the types are derived from the tables that `schema` declares.
+
+The columns of `audit_events` without the organisation, which the folder's name tells, and with the
+changes nested as lists of structs in the order of their position.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from itertools import accumulate
+from operator import attrgetter
+from typing import Final
+
+import pyarrow as pa
+import sqlalchemy as sa
+
+from etl import schema
+from etl.errors import SchemaBehind
+from etl.records import Audit
+
+_TIME: Final = pa.timestamp("ms", tz="UTC")
+_TEXTS: Final = pa.list_(pa.string())
+_SHAPES: Final = {
+    schema.TEXTS[schema.SHAPE]: _TEXTS,
+    schema.TEXT_MAP[schema.SHAPE]: pa.map_(pa.string(), pa.string()),
+}
+#: What a child row says of its parent, which its place in the parent says already.
+_OF_PARENT: Final = {"organization", "event_id", "position"}
+#: The version of the columns, in each file's metadata.
+VERSION_KEY: Final = b"audit_etl.columns"
+VERSION: Final = 1
+
+
+def _type_of(column: sa.Column[object]) -> pa.DataType:
+    shape = column.info.get(schema.SHAPE)
+    if shape is not None:
+        return _SHAPES[shape]
+    if isinstance(column.type, schema.UtcTime):
+        return _TIME
+    if isinstance(column.type, sa.Boolean):
+        return pa.bool_()
+    return pa.string()
+
+
+def _fields(table: sa.Table, without: set[str]) -> list[pa.Field]:
+    return [
+        pa.field(column.name, _type_of(column), nullable=bool(column.nullable))
+        for column in table.c
+        if column.name not in without
+    ]
+
+
+def _changes(table: sa.Table) -> pa.DataType:
+    return pa.list_(pa.struct(_fields(table, _OF_PARENT)))
+
+
+PROPERTY_CHANGES: Final = "property_changes"
+ENTITY_CHANGES: Final = "entity_changes"
+
+#: The columns of every file that is written.
+COLUMNS: Final = pa.schema(
+    [
+        *_fields(schema.audit_events, {"organization"}),
+        pa.field(PROPERTY_CHANGES, _changes(schema.audit_property_changes)),
+        pa.field(ENTITY_CHANGES, _changes(schema.audit_entity_changes)),
+    ],
+    metadata={VERSION_KEY: str(VERSION).encode()},
+)
+#: What orders the rows of a file, and tells two audits apart.
+KEY: Final = ("event_date", "id")
+
+_MAPS: Final = {field.name for field in COLUMNS if pa.types.is_map(field.type)}
+
+
+def table_of(audits: Sequence[Audit], loaded_at: datetime) -> pa.Table:
+    """The rows of `audits`, in their order."""
+    arrays = [_array(field, audits, loaded_at) for field in COLUMNS]
+    return pa.Table.from_arrays(arrays, schema=COLUMNS)
+
+
+def _array(field: pa.Field, audits: Sequence[Audit], loaded_at: datetime) -> pa.Array:
+    if field.name == "loaded_at":
+        return pa.array([loaded_at] * len(audits), field.type)
+    if field.name == PROPERTY_CHANGES:
+        return _lists(field.type, [audit.property_changes for audit in audits])
+    if field.name == ENTITY_CHANGES:
+        return _lists(field.type, [audit.entity_changes for audit in audits])
+    values = list(map(attrgetter(field.name), audits))
+    if field.name in _MAPS:
+        values = [None if value is None else list(value.items()) for value in values]
+    return pa.array(values, field.type)
+
+
+def _lists(kind: pa.DataType, rows: Sequence[Sequence[object]]) -> pa.Array:
+    """A list of structs for each row, column by column rather than object by object."""
+    offsets = list(accumulate((len(row) for row in rows), initial=0))
+    flat = [change for row in rows for change in row]
+    struct = kind.value_type
+    arrays = [pa.array(list(map(attrgetter(f.name), flat)), f.type) for f in struct]
+    values = pa.StructArray.from_arrays(arrays, fields=list(struct))
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), values, type=kind)
+
+
+def require_known(columns: pa.Schema, path: str) -> None:
+    """Make sure that nothing of a file is lost by writing its rows again.
+
+    Raises:
+        SchemaBehind: a newer program wrote it, with columns that this one does not know.
+    """
+    version = int((columns.metadata or {}).get(VERSION_KEY, b"1"))
+    if version > VERSION:
+        raise SchemaBehind(
+            f"{path} has columns of version {version}, this program writes {VERSION}: upgrade it"
+        )
+
+
+def lacking(columns: pa.Schema) -> list[str]:
+    """The columns of today that a file does not have; they read as null."""
+    return [name for name in COLUMNS.names if name not in columns.names]
+
+
+def conformed(table: pa.Table) -> pa.Table:
+    """A table of an older file with today's columns.
+
+    A column that it lacks is null, one that is no longer declared is left out.
+    """
+    if table.schema.equals(COLUMNS):
+        return table
+    arrays = [
+        table[field.name].cast(field.type)
+        if field.name in table.column_names
+        else pa.nulls(len(table), field.type)
+        for field in COLUMNS
+    ]
+    return pa.Table.from_arrays(arrays, schema=COLUMNS)

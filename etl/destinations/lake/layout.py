@@ -1,0 +1,59 @@
+"""The folders of a lake: what a path tells of the audits in its file."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from etl.errors import ConfigurationError
+from etl.window import Window
+
+#: The strftime format of a partition's folders, by the setting `partition`.
+FOLDERS: Final = {"hour": "date=%Y-%m-%d/hour=%H", "day": "date=%Y-%m-%d", "month": "month=%Y-%m"}
+
+
+def path_of(organization: str, folders: str) -> str:
+    """The path of a partition's file below the top of the lake."""
+    return f"audit_events/organization={organization}/{folders}/audits.parquet"
+
+
+def organization_of(path: str) -> str:
+    """The organisation whose audits the file at `path` holds."""
+    return _folders(path)["organization"]
+
+
+def span_of(path: str) -> Window:
+    """The event time that the file at `path` holds."""
+    folders = _folders(path)
+    if "month" in folders:
+        start = datetime.strptime(folders["month"], "%Y-%m").replace(tzinfo=UTC)
+        return Window(start, (start + timedelta(days=32)).replace(day=1))
+    start = datetime.strptime(folders["date"], "%Y-%m-%d").replace(tzinfo=UTC)
+    if "hour" in folders:
+        start += timedelta(hours=int(folders["hour"]))
+        return Window(start, start + timedelta(hours=1))
+    return Window(start, start + timedelta(days=1))
+
+
+def require_partition(paths: Iterable[str], partition: str) -> None:
+    """Make sure that a lake with the files `paths` is partitioned by `partition`.
+
+    Raises:
+        ConfigurationError: a file is not, so the same audit would land in a second file.
+    """
+    for path in paths:
+        found = _partition_of(path)
+        if found != partition:
+            raise ConfigurationError(
+                f"the lake is partitioned by {found} ({path}), the setting partition says "
+                f'{partition}: set partition = "{found}", or name an empty folder as destination '
+                "and backfill it"
+            )
+
+
+def _partition_of(path: str) -> str:
+    folders = _folders(path)
+    return next((name for name in ("month", "hour") if name in folders), "day")
+
+
+def _folders(path: str) -> dict[str, str]:
+    return dict(part.split("=", 1) for part in path.split("/") if "=" in part)

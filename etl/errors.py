@@ -1,0 +1,115 @@
+"""What can go wrong, grouped by what to do about it.
+
+AuditEtlError
+├── UsageError               2   the command line asks for something that cannot be
+├── SourceBrokePromise      65   the source's answers contradict its contract: report it
+├── Unavailable             69   something that we need does not answer: the next run tries again
+│   ├── SourceUnavailable
+│   │   └── QueryFailed          one query came to nothing: ask again, then in halves
+│   │       └── WindowTooLong    the organisation takes no interval of that length: in halves
+│   └── DestinationUnavailable
+├── TryAgainLater           75   nothing is wrong, it is only not our turn
+│   ├── RateLimited              the organisation has no requests left for us until a given time
+│   ├── LeaseHeld                another process exports this stream
+│   └── Stopped                  a signal asked us to stop; everything done is kept
+├── NotPermitted            77   the credentials do not open this door
+└── ConfigurationError      78   a setting is wrong or missing
+    └── SchemaBehind             the destination's tables are of another version
+
+Each error is one sentence for the person who reads it, ending in what to do next. Whatever is not
+an `AuditEtlError` is a bug of ours (exit status 1). No message may hold a token, a secret or a
+URL with a query string.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from types import MappingProxyType
+from typing import ClassVar
+
+
+class AuditEtlError(Exception):
+    """Base of every error that a user can meet.
+
+    Attributes:
+        exit_status: the process's own.
+        about: what the log line that tells of it carries: the window that it befell.
+    """
+
+    exit_status: ClassVar[int] = 1
+    about: Mapping[str, str] = MappingProxyType({})
+
+
+class UsageError(AuditEtlError):
+    """The command line asks for something that cannot be done."""
+
+    exit_status = 2
+
+
+class SourceBrokePromise(AuditEtlError):
+    """The source's data contradicts its contract; nothing of the window is recorded as done."""
+
+    exit_status = 65
+
+
+class Unavailable(AuditEtlError):
+    """Something that an export needs does not answer; the same run later may succeed."""
+
+    exit_status = 69
+
+
+class SourceUnavailable(Unavailable):
+    """The organisation cannot be reached, or answers with server errors for too long."""
+
+
+class QueryFailed(SourceUnavailable):
+    """One query ended without a result: Failed, Cancelled, never finished, or vanished."""
+
+
+class WindowTooLong(QueryFailed):
+    """The organisation refuses an interval of that length; asking again would not help."""
+
+
+class DestinationUnavailable(Unavailable):
+    """The database or the file system of the destination refused or lost a write or a read."""
+
+
+class TryAgainLater(AuditEtlError):
+    """Nothing is broken, but it cannot be done now."""
+
+    exit_status = 75
+
+
+class RateLimited(TryAgainLater):
+    """The organisation asks us to wait for longer than a run should hold on.
+
+    Attributes:
+        until: UTC instant before which the organisation will refuse again.
+    """
+
+    def __init__(self, message: str, until: datetime) -> None:
+        super().__init__(message)
+        self.until = until
+
+
+class LeaseHeld(TryAgainLater):
+    """Another process holds the lease of this stream."""
+
+
+class Stopped(TryAgainLater):
+    """A signal asked the process to stop; what was loaded so far is kept."""
+
+
+class NotPermitted(AuditEtlError):
+    """The organisation refuses these credentials, or they lack a permission."""
+
+    exit_status = 77
+
+
+class ConfigurationError(AuditEtlError):
+    """A setting is wrong, missing or unknown."""
+
+    exit_status = 78
+
+
+class SchemaBehind(ConfigurationError):
+    """The destination's tables are not of the version that this program writes."""

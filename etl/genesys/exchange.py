@@ -1,0 +1,273 @@
+"""One HTTP request and its answer, by the rules that hold for all of them.
+
+Timeouts always, for the whole of an answer too; redirects never followed; certificates verified;
+proxies, NO_PROXY and REQUESTS_CA_BUNDLE as `requests` takes them from the environment, but no
+.netrc; answers read to a limit. A request that comes to nothing is a `Mishap`, not an exception:
+what `requests` raises would carry the request, with its Authorization header, and its URL.
+"""
+
+import logging
+import socket
+import ssl
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Final
+from urllib.parse import quote, urlencode, urlsplit
+
+import requests
+import urllib3
+from requests.auth import AuthBase
+
+from etl import __version__
+from etl.errors import ConfigurationError
+from etl.genesys.clock import Clock
+from etl.genesys.failures import Answer, Mishap, Refusal, http_date, plain
+from etl.genesys.patience import Patience
+from etl.genesys.regions import is_loopback
+from etl.wire import TOO_LARGE_CODE
+
+USER_AGENT: Final = f"audit-etl/{__version__} (+python-requests/{requests.__version__})"
+
+#: No answer is read further: 500 audits of 256 KiB each, where 1.6 kB is usual. A hostile server
+#: can take this much memory of each thread, and an honest one is asked for a smaller page.
+BODY_BYTES_MAX: Final = 128 * 1024 * 1024
+#: Of an answer that says no, this much is read.
+ERROR_BYTES_MAX: Final = 64 * 1024
+_CHUNK_BYTES: Final = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request, but for the host and the credentials.
+
+    Attributes:
+        path: URL-encoded.
+        template: the path for messages, with `{id}` where the id stands; None if it holds none.
+        query: parameters, to be encoded.
+    """
+
+    method: str
+    path: str
+    template: str | None = None
+    query: Sequence[tuple[str, str]] = ()
+    body: bytes | None = field(default=None, repr=False)
+    content_type: str = "application/json"
+
+    @property
+    def operation(self) -> str:
+        """What messages call it; holds no id and no parameter."""
+        return f"{self.method} {self.template or self.path}"
+
+    def url(self, base: str) -> str:
+        """The URL below `base`, each parameter encoded, odd characters of a cursor included."""
+        query = urlencode(self.query, quote_via=quote, errors="surrogatepass")
+        return f"{base}{self.path}{'?' if query else ''}{query}"
+
+
+class _WithoutQueries(logging.Filter):
+    """Cuts the query off every URL that is logged: a presigned one is a credential."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Let every record pass, its arguments without what follows a question mark."""
+        if isinstance(record.args, tuple):
+            record.args = tuple(
+                value.partition("?")[0] if isinstance(value, str) else value
+                for value in record.args
+            )
+        return True
+
+
+#: At DEBUG it logs the path of each request, query included.
+logging.getLogger("urllib3.connectionpool").addFilter(_WithoutQueries())
+
+
+class _Local(threading.local):
+    """What each thread has of its own: a `requests.Session` is not meant to be shared."""
+
+    session: requests.Session | None = None
+
+
+class Exchange:
+    """Sends requests for one organisation, counts them, and compares clocks.
+
+    May be used from several threads: each has an HTTP session of its own.
+    """
+
+    def __init__(
+        self, clock: Clock, patience: Patience, body_bytes_max: int = BODY_BYTES_MAX
+    ) -> None:
+        self._clock = clock
+        self._patience = patience
+        self._body_bytes_max = body_bytes_max
+        self._local = _Local()
+        self._lock = threading.Lock()
+        self._sessions: list[requests.Session] = []
+        self._count = 0
+        self._clock_skew: timedelta | None = None
+
+    @property
+    def count(self) -> int:
+        """Requests sent so far."""
+        with self._lock:
+            return self._count
+
+    @property
+    def clock_skew(self) -> timedelta | None:
+        """How far the organisation's clock is ahead of ours, to a second; None before an answer."""
+        with self._lock:
+            return self._clock_skew
+
+    def close(self) -> None:
+        """Close all connections; call it when no thread sends any more."""
+        with self._lock:
+            for session in self._sessions:
+                session.close()
+
+    def counted(self) -> None:
+        """Count a request that is about to be sent.
+
+        Raises:
+            Stopped: it must not be sent, a signal asked to stop.
+        """
+        self._clock.check()
+        with self._lock:
+            self._count += 1
+
+    def send(self, base: str, call: Call, auth: AuthBase) -> Answer | Refusal | Mishap:
+        """Send `call` to `base` once.
+
+        Returns:
+            the answer, whatever its status; a refusal only if the answer is larger than is read.
+
+        Raises:
+            ConfigurationError: a proxy or a private CA is set, but to nothing that can be used.
+            Stopped: a signal asked to stop; nothing was sent.
+        """
+        self.counted()
+        try:
+            return self._exchange(base, call, auth)
+        except OSError as error:  # which all exceptions of requests are
+            mishap = mishap_of(call.operation, base, error)
+        return mishap
+
+    def _exchange(self, base: str, call: Call, auth: AuthBase) -> Answer | Refusal:
+        with self._session().request(
+            call.method,
+            call.url(base),
+            data=call.body,
+            headers={"Content-Type": call.content_type} if call.body is not None else None,
+            auth=auth,
+            proxies=no_proxy_on_loopback(base),
+            timeout=self._patience.timeout,
+            allow_redirects=False,
+            stream=True,
+        ) as response:
+            self._compare_clocks(response.headers.get("Date"))
+            refused = response.status_code >= 400
+            body = self._read(response, ERROR_BYTES_MAX if refused else self._body_bytes_max)
+            if len(body) > self._body_bytes_max:
+                return Refusal(
+                    call.operation,
+                    response.status_code,
+                    TOO_LARGE_CODE,
+                    f"the answer is larger than {self._body_bytes_max} bytes",
+                )
+            return Answer(response.status_code, response.headers, body)
+
+    def _read(self, response: requests.Response, limit: int) -> bytes:
+        """The body, but not much more than `limit` bytes of it."""
+        body = bytearray()
+        for chunk in arriving(response, self._clock, self._patience.answer_seconds):
+            body += chunk
+            if len(body) > limit:
+                break
+        return bytes(body)
+
+    def _compare_clocks(self, date: str | None) -> None:
+        theirs = http_date(date)
+        if theirs is not None:
+            with self._lock:
+                self._clock_skew = theirs - self._clock.now()
+
+    def _session(self) -> requests.Session:
+        if self._local.session is None:
+            self._local.session = new_session()
+            with self._lock:
+                self._sessions.append(self._local.session)
+        return self._local.session
+
+
+def arriving(response: requests.Response, clock: Clock, seconds: float) -> Iterator[bytes]:
+    """The body of an answer, inflated, in whatever parts it arrives.
+
+    The read timeout is for each part: a server that sends a drop now and then would hold us for
+    ever, so `seconds` bound the whole.
+
+    Raises:
+        requests.RequestException: it broke off, cannot be inflated, or took longer.
+    """
+    until = clock.now() + timedelta(seconds=seconds)
+    try:
+        while part := response.raw.read1(_CHUNK_BYTES, decode_content=True):
+            yield part
+            if clock.now() > until:
+                raise requests.exceptions.ReadTimeout from TimeoutError()
+    except urllib3.exceptions.HTTPError as error:
+        raise requests.exceptions.ConnectionError(error) from error
+
+
+def new_session() -> requests.Session:
+    """A session that says who we are."""
+    session = requests.Session()
+    session.headers.update({"User-Agent": USER_AGENT, "Accept": "application/json"})
+    return session
+
+
+def no_proxy_on_loopback(url: str) -> dict[str, str] | None:
+    """What to tell `requests` so that this machine is not asked for through a proxy."""
+    host = urlsplit(url).hostname or ""
+    return {"no_proxy": host} if is_loopback(host) else None
+
+
+def mishap_of(operation: str, url: str, error: OSError) -> Mishap:
+    """What to tell of a request that came to nothing. Of `url`, only the host is told.
+
+    Raises:
+        ConfigurationError: it is our environment that is at fault.
+    """
+    host = urlsplit(url).hostname or "the host"
+    if isinstance(error, requests.exceptions.InvalidSchema | requests.exceptions.InvalidURL):
+        raise ConfigurationError(
+            f"{host} cannot be asked through the proxy that is set; see HTTPS_PROXY and ALL_PROXY"
+        ) from None
+    if not isinstance(error, requests.RequestException):
+        raise ConfigurationError(
+            "the certificates to verify with cannot be read; see REQUESTS_CA_BUNDLE and "
+            "CURL_CA_BUNDLE"
+        ) from None
+    reason, remedy = _told(error)
+    return Mishap(operation, host, reason, remedy)
+
+
+def _told(error: requests.RequestException) -> tuple[str, str]:
+    """What happened, about the host, and what to do about it."""
+    proxy = "see the network, and HTTPS_PROXY if this machine needs a proxy"
+    root: BaseException = error
+    while (inner := root.__cause__ or root.__context__) is not None:
+        root = inner
+    match root:
+        case ssl.SSLError():
+            reason = plain(f"cannot be trusted: {root.reason or 'TLS failed'}")
+            return reason, "set REQUESTS_CA_BUNDLE if a private CA signs on the way"
+        case _ if isinstance(error, requests.exceptions.ProxyError):
+            return "cannot be reached through the proxy", "see HTTPS_PROXY and NO_PROXY"
+        case socket.gaierror():
+            return "has no address", "check the region, and HTTPS_PROXY if this machine needs one"
+        case TimeoutError():
+            return "did not answer in time", proxy
+        case OSError(strerror=str(text)):
+            return plain(f"cannot be reached: {text}"), proxy
+        case _:
+            return "broke off its answer, or gave one that is not HTTP", proxy

@@ -1,0 +1,296 @@
+"""One organisation as an export sees it: create a query, wait for it, read it to its end."""
+
+import logging
+import re
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from hashlib import blake2b
+from typing import Final
+
+from etl.errors import ConfigurationError, QueryFailed, SourceBrokePromise, WindowTooLong
+from etl.genesys.audits import AuditApi
+from etl.genesys.auth import OAuthClient
+from etl.genesys.clock import Clock
+from etl.genesys.events import Succeeded, Tell, to_nobody
+from etl.genesys.failures import Refused, plain
+from etl.genesys.patience import Patience
+from etl.genesys.recent import RecentAudits
+from etl.genesys.regions import endpoints
+from etl.genesys.transport import Transport
+from etl.records import Page
+from etl.services import ServiceAction
+from etl.window import Window
+from etl.wire import CANCELLED, FAILED, PAGE_SIZE_MAX, QUEUED, RUNNING, SUCCEEDED
+
+_LOG = logging.getLogger(__name__)
+
+#: Page sizes are halved down to here at first: the vendor's default, known to be served.
+_PAGE_SIZE_FLOOR: Final = 25
+#: How a live organisation refuses an interval; 31 days by most reports, 7 by one.
+_TOO_LONG: Final = re.compile(r"interval\b.*\bnot exceed \d+ days?\b", re.IGNORECASE)
+_KNOWN_STATES: Final = frozenset({QUEUED, RUNNING, SUCCEEDED, FAILED, CANCELLED})
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A query that the organisation has accepted.
+
+    Attributes:
+        query_id: the vendor's transaction id.
+        state: what the organisation last said; `Queued` if nothing is known.
+        asked_at: when it was created; None if another process created it.
+    """
+
+    window: Window
+    query_id: str
+    state: str
+    asked_at: datetime | None = field(default=None, compare=False)
+
+
+class AuditSource:
+    """One organisation's audit log. May be used from several threads.
+
+    Attributes:
+        recent: its realtime query.
+    """
+
+    def __init__(self, api: AuditApi, *, expand_user: bool, allow_redirect: bool) -> None:
+        self._api = api
+        self._expand_user = expand_user
+        self._allow_redirect = allow_redirect
+        self.recent = RecentAudits(api, expand_user=expand_user)
+        self._lock = threading.Lock()
+        self._expected: float | None = None
+
+    @property
+    def requests(self) -> int:
+        """HTTP requests sent so far; those for tokens, polls and further attempts count too."""
+        return self._api.transport.exchange.count
+
+    @property
+    def requests_left(self) -> int | None:
+        """Requests left of this minute's budget, by the organisation's count; None if unknown."""
+        return self._api.transport.budget.remaining
+
+    @property
+    def seconds_waited(self) -> float:
+        """How long requests were held back by the budget so far."""
+        return self._api.transport.budget.seconds_waited
+
+    @property
+    def clock_skew(self) -> timedelta | None:
+        """How far the organisation's clock is ahead of ours, to a second; None before an answer."""
+        return self._api.transport.exchange.clock_skew
+
+    def sign_in(self) -> None:
+        """Hold a token; after that `clock_skew` is known, if the organisation tells the time."""
+        self._api.sign_in()
+
+    def service_mapping(self) -> list[ServiceAction]:
+        """See `AuditApi.service_mapping`."""
+        return self._api.service_mapping()
+
+    def realtime_service_mapping(self) -> list[ServiceAction]:
+        """See `AuditApi.realtime_service_mapping`."""
+        return self._api.realtime_service_mapping()
+
+    def ask(self, window: Window, service: str | None) -> Asked:
+        """Create a query for `window`, of one service or of all.
+
+        Raises:
+            WindowTooLong: the organisation takes no interval of that length.
+            ConfigurationError: it does not know the service.
+            AuditEtlError: see `Transport.call`.
+        """
+        try:
+            created = self._api.create_query(window, service)
+        except Refused as error:
+            if _is_about_service(error, service):
+                raise self._unknown_service(error, service) from error
+            if error.refusal.status == 400 and _TOO_LONG.search(error.refusal.message or ""):
+                raise WindowTooLong(
+                    f"organisation {self._api.organization}: {error.refusal}; {window} is asked "
+                    "for in halves, a max_window as short as that saves the attempts"
+                ) from error
+            raise
+        return Asked(window, created.id or "", created.state, self._api.transport.clock.now())
+
+    def pages(self, asked: Asked) -> Iterator[Page]:
+        """Wait until the query has succeeded, then give its pages to the last cursor.
+
+        Raises:
+            QueryFailed: it failed, was cancelled, took too long or is not there any more.
+            SourceBrokePromise: a cursor came twice, or not even one audit fits into an answer.
+            AuditEtlError: see `Transport.call` and `Downloads.pages`.
+        """
+        self._wait_for(asked)
+        if asked.asked_at is not None:
+            transport = self._api.transport
+            seconds = (transport.clock.now() - asked.asked_at).total_seconds()
+            transport.tell(Succeeded(max(0.0, seconds)))
+        seen: set[bytes] = set()
+        cursor: str | None = None
+        size = PAGE_SIZE_MAX
+        while True:
+            page, size = self._page(asked, cursor, size)
+            if page.download_url is not None:
+                yield from self._api.download(page.download_url)
+            yield Page(page.records, page.cursor)
+            cursor = page.cursor
+            if cursor is None:
+                return
+            digest = blake2b(cursor.encode(errors="surrogatepass"), digest_size=16).digest()
+            if digest in seen:
+                raise SourceBrokePromise(
+                    f"organisation {self._api.organization}: query {asked.query_id} gave the same "
+                    "cursor twice and would never end; please report it"
+                )
+            seen.add(digest)
+
+    def _wait_for(self, asked: Asked) -> None:
+        patience = self._api.transport.patience
+        state, waited = asked.state, 0.0
+        with self._lock:
+            pauses = patience.poll_pauses(self._expected)
+        while not self._has_succeeded(asked, state):
+            if waited >= patience.poll_seconds:
+                raise self._failed(
+                    asked, f"is still {plain(state)!r} after {waited:.0f} s of waiting"
+                )
+            pause = next(pauses)
+            self._api.transport.clock.wait(pause)
+            waited += pause
+            before, state = state, self._state(asked)
+            if state not in _KNOWN_STATES and state != before:
+                _LOG.warning(
+                    "organisation %s: query %s is in an unknown state %r, taken as not finished",
+                    self._api.organization,
+                    asked.query_id,
+                    plain(state),
+                )
+        self._learn(waited)
+
+    def _has_succeeded(self, asked: Asked, state: str) -> bool:
+        if state in {FAILED, CANCELLED}:
+            raise self._failed(asked, f"ended as {state}")
+        return state == SUCCEEDED
+
+    def _learn(self, seconds: float) -> None:
+        with self._lock:
+            before = seconds if self._expected is None else self._expected
+            self._expected = (before + seconds) / 2
+
+    def _state(self, asked: Asked) -> str:
+        try:
+            return self._api.query(asked.query_id).state
+        except Refused as error:
+            if error.refusal.status == 404:
+                raise self._failed(asked, "is not there any more") from error
+            raise
+
+    def _page(self, asked: Asked, cursor: str | None, size: int) -> tuple[Page, int]:
+        """The page at `cursor`, and the page size at which the organisation could answer."""
+        while True:
+            try:
+                page = self._api.results(
+                    asked.query_id,
+                    cursor=cursor,
+                    page_size=size,
+                    expand_user=self._expand_user,
+                    allow_redirect=self._allow_redirect,
+                )
+            except Refused as error:
+                if _has_expired(error, cursor):
+                    what = f"can be read no further: {error.refusal}"
+                    raise self._failed(asked, what) from error
+                if not error.refusal.too_large:
+                    raise
+                size = self._smaller(size, error)
+            else:
+                return page, size
+
+    def _smaller(self, size: int, error: Refused) -> int:
+        if size == 1:
+            raise SourceBrokePromise(
+                f"organisation {self._api.organization}: {error.refusal}; even a single audit is "
+                "too large: set expand_user = false or allow_redirect = true"
+            ) from error
+        return max(size // 2, _PAGE_SIZE_FLOOR) if size > _PAGE_SIZE_FLOOR else size // 2
+
+    def _failed(self, asked: Asked, what: str) -> QueryFailed:
+        return QueryFailed(
+            f"organisation {self._api.organization}: query {asked.query_id} for {asked.window} "
+            f"{what}; it has to be asked for again"
+        )
+
+    def _unknown_service(self, error: Refused, service: str | None) -> ConfigurationError:
+        setting = f"organizations.{self._api.organization}.services"
+        advice = (
+            f"name services in {setting}"
+            if service is None
+            else f"correct {service!r} in {setting}; `audit-etl services` shows the right names, "
+            "upper and lower case matter"
+        )
+        return ConfigurationError(
+            f"organisation {self._api.organization}: {error.refusal}; {advice}"
+        )
+
+
+def connect(  # noqa: PLR0913 - one argument for each setting
+    name: str,
+    region: str,
+    client_id: str,
+    client_secret: str,
+    *,
+    now: Callable[[], datetime],
+    pause: Callable[[float], bool],
+    patience: Patience = Patience(),  # noqa: B008 - it is frozen
+    tell: Tell = to_nobody,
+) -> AuditApi:
+    """The client of one organisation. Nothing is sent yet; close it at the end.
+
+    Args:
+        name: the organisation's name in the configuration, used in messages.
+        region: see `regions.endpoints`.
+        client_id: of an OAuth client whose grant is Client Credentials.
+        client_secret: of the same.
+        now: gives the time, UTC.
+        pause: lets seconds pass; true, and at once, if a signal asks to stop.
+        patience: how long to go on.
+        tell: is told of requests, waits and queries.
+
+    Raises:
+        ConfigurationError: the region is none.
+    """
+    transport = Transport(
+        name,
+        endpoints(region, f"organizations.{name}.region"),
+        OAuthClient(client_id, client_secret),
+        Clock(now, pause),
+        patience,
+        tell,
+    )
+    return AuditApi(transport)
+
+
+def _has_expired(error: Refused, cursor: str | None) -> bool:
+    """Whether a result is gone, or a cursor: how the vendor says that is not known for sure."""
+    refusal = error.refusal
+    cursor_refused = refusal.status == 400 and cursor is not None and not refusal.too_large
+    return refusal.status in {404, 410} or cursor_refused
+
+
+def _is_about_service(error: Refused, service: str | None) -> bool:
+    """Whether a query was refused for its service.
+
+    The vendor's exact words are not known; its code `invalid.value` quotes the value and the
+    member, so the message is searched for either.
+    """
+    if error.refusal.status != 400:
+        return False
+    message = error.refusal.message or ""
+    if re.search(r"service ?name", message, re.IGNORECASE):
+        return True
+    return service is not None and bool(re.search(rf"(?<!\w){re.escape(service)}(?!\w)", message))

@@ -1,0 +1,111 @@
+"""What the ledger and the destination say of how complete the copy is, at one look."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final
+
+from etl.app import App
+from etl.database import require_schema
+from etl.errors import AuditEtlError, SchemaBehind
+from etl.progress import Stream
+from etl.window import format_duration
+
+#: How long the source keeps an audit, "about a year"; what is older cannot be had any more.
+RETENTION: Final = timedelta(days=365)
+
+
+@dataclass(frozen=True, slots=True)
+class StreamCondition:
+    """One stream as of an instant.
+
+    Attributes:
+        watermark: None if it has never run.
+        last_success: when its last receipt was written, by whichever process.
+        unexported_since: the first instant within the retention that was not loaded, though one
+            before it was.
+    """
+
+    stream: Stream
+    watermark: datetime | None
+    last_success: datetime | None
+    unexported_since: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """What one look has shown.
+
+    Attributes:
+        at: when that was.
+        behind_limit: how far behind a stream may be.
+        unusable: why the destination cannot be loaded into; None if it can.
+        streams: the configured ones; none if the destination did not answer.
+        rejects: records kept aside, by organisation.
+    """
+
+    at: datetime
+    behind_limit: timedelta
+    unusable: str | None = None
+    streams: tuple[StreamCondition, ...] = ()
+    rejects: Mapping[str, int] = field(default_factory=dict)
+
+    def problems(self) -> Iterator[str]:
+        """Why the copy is not what it should be, a sentence each."""
+        if self.unusable is not None:
+            yield self.unusable
+        for seen in self.streams:
+            if seen.watermark is None:
+                yield f"{seen.stream} has not been exported yet"
+            elif (behind := self.at - seen.watermark) > self.behind_limit:
+                yield (
+                    f"{seen.stream} is {_minutes(behind)} behind, and may be "
+                    f"{format_duration(self.behind_limit)}: see the log for what holds it up"
+                )
+
+
+def look(app: App) -> Condition:
+    """Look now; takes as long as the database does, and changes nothing."""
+    at, limit = app.now(), app.settings.behind_limit
+    try:
+        _require_tables(app)
+        _reach_files(app)
+        return Condition(
+            at=at,
+            behind_limit=limit,
+            streams=tuple(_stream(app, stream, at) for stream in app.streams()),
+            rejects={name: app.ledger.rejects(name) for name in app.settings.organizations},
+        )
+    except AuditEtlError as error:
+        return Condition(at, limit, unusable=" ".join(str(error).split()))
+
+
+def _require_tables(app: App) -> None:
+    if app.new_file() is not None:
+        raise SchemaBehind("there are no tables yet: the first run makes them")
+    require_schema(app.engine)
+
+
+def _reach_files(app: App) -> None:
+    """Ask a lake's storage for something; it need not be there."""
+    if not app.is_lake():
+        return
+    from etl.destinations.lake.storage import translated
+
+    storage = app.storage()
+    with translated(storage):
+        storage.filesystem.get_file_info(storage.absolute("audit_events"))
+
+
+def _stream(app: App, stream: Stream, now: datetime) -> StreamCondition:
+    mark, receipt = app.ledger.mark(stream), app.ledger.last_receipt(stream)
+    return StreamCondition(
+        stream=stream,
+        watermark=mark.watermark if mark else None,
+        last_success=receipt.loaded_at if receipt else None,
+        unexported_since=app.ledger.unexported_since(stream, now - RETENTION),
+    )
+
+
+def _minutes(length: timedelta) -> str:
+    return format_duration(length - length % timedelta(minutes=1))

@@ -1,0 +1,153 @@
+"""What is counted while the daemon works, in a registry of our own. See README, "Watching it"."""
+
+import platform
+from collections.abc import Sequence
+from typing import Final
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
+
+from etl import __version__
+from etl.errors import (
+    AuditEtlError,
+    ConfigurationError,
+    NotPermitted,
+    SourceBrokePromise,
+    TryAgainLater,
+    Unavailable,
+)
+from etl.genesys.events import Event, Requested, Succeeded, Waited
+from etl.monitoring.late import LateArrivals
+from etl.progress import Late, Receipt, Stream
+from etl.wire import results_path
+
+#: Counts without the time since when: it would double every series for what no rule asks.
+disable_created_metrics()  # type: ignore[no-untyped-call]
+
+_STREAM: Final = ("organization", "stream")
+_ORGANIZATION: Final = ("organization",)
+_PAGE: Final = f"GET {results_path('{id}')}"
+#: What `requests` has as the status of a request that was not answered.
+UNANSWERED: Final = "none"
+#: What a stream can fail with.
+EXIT_STATUSES: Final = tuple(
+    error.exit_status
+    for error in (
+        SourceBrokePromise,
+        Unavailable,
+        TryAgainLater,
+        NotPermitted,
+        ConfigurationError,
+    )
+)
+
+_QUERIES: Final = (0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 180.0, 600.0, 1800.0)
+_PAGES: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+
+
+class Metrics:
+    """Counts what it is told, from any thread; made to be what the daemon tells.
+
+    Attributes:
+        registry: everything that `/metrics` shows.
+    """
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        self._loaded = self._counter("audits_loaded", "Audits that queries gave.", _STREAM)
+        self._new = self._counter("audits_new", "Those that were not there before.", _STREAM)
+        self._late = LateArrivals()
+        self.registry.register(self._late)
+        self._failures = self._counter(
+            "failures",
+            "Failures of a stream to be brought up to date, by exit status.",
+            (*_STREAM, "exit_status"),
+        )
+        self._requests = self._counter(
+            "requests",
+            "HTTP requests sent, by status; none for no answer.",
+            (*_ORGANIZATION, "operation", "status"),
+        )
+        self._waited = self._counter(
+            "budget_wait_seconds", "Time that requests were held back for.", _ORGANIZATION
+        )
+        self._query_seconds = self._histogram(
+            "query_seconds", "From a query's creation to its success.", _ORGANIZATION, _QUERIES
+        )
+        self._page_seconds = self._histogram(
+            "page_seconds", "For one request of a page of results.", _ORGANIZATION, _PAGES
+        )
+        self._lease = Gauge(
+            "audit_etl_lease_held",
+            "Whether this process exports the organisation (1) or another one does (0).",
+            _ORGANIZATION,
+            registry=self.registry,
+        )
+        Gauge(
+            "audit_etl_build_info",
+            "Always 1; the labels tell what runs.",
+            ("version", "python"),
+            registry=self.registry,
+        ).labels(__version__, platform.python_version()).set(1)
+
+    def exposition(self) -> bytes:
+        """Every metric, in Prometheus' text format."""
+        return generate_latest(self.registry)
+
+    def expect(self, stream: Stream) -> None:
+        """Show a stream's counts from now on, as 0: the first step from there is a step too."""
+        labels = (stream.organization, stream.name)
+        for metric in (self._loaded, self._new):
+            metric.labels(*labels)
+        self._late.expect(stream)
+        for status in EXIT_STATUSES:
+            self._failures.labels(*labels, str(status))
+        self._waited.labels(stream.organization)
+        self._lease.labels(stream.organization)
+
+    def leads(self, organization: str, *, leads: bool) -> None:
+        """This process has begun, or ceased, to export an organisation."""
+        self._lease.labels(organization).set(int(leads))
+
+    def loaded(self, receipt: Receipt) -> None:
+        """A window was loaded whole."""
+        labels = (receipt.stream.organization, receipt.stream.name)
+        self._loaded.labels(*labels).inc(receipt.events)
+        self._new.labels(*labels).inc(receipt.new_events)
+
+    def failed(self, organization: str, stream: Stream | None, error: AuditEtlError) -> None:
+        """A stream could not be brought up to date, or none of the organisation's (None)."""
+        name = stream.name if stream else ""
+        self._failures.labels(organization, name, str(error.exit_status)).inc()
+
+    def came_late(self, stream: Stream, late: Late) -> None:
+        """See `etl.app.Observer`."""
+        self._late.add(stream, late)
+
+    def told(self, organization: str, event: Event) -> None:
+        """See `etl.app.Observer`."""
+        match event:
+            case Requested(operation, status, seconds):
+                self._requests.labels(organization, operation, str(status or UNANSWERED)).inc()
+                if operation == _PAGE and status == 200:
+                    self._page_seconds.labels(organization).observe(seconds)
+            case Waited(seconds):
+                self._waited.labels(organization).inc(seconds)
+            case Succeeded(seconds):
+                self._query_seconds.labels(organization).observe(seconds)
+
+    def _counter(self, name: str, text: str, labels: Sequence[str]) -> Counter:
+        return Counter(f"audit_etl_{name}", text, labels, registry=self.registry)
+
+    def _histogram(
+        self, name: str, text: str, labels: Sequence[str], buckets: Sequence[float]
+    ) -> Histogram:
+        return Histogram(f"audit_etl_{name}", text, labels, registry=self.registry, buckets=buckets)

@@ -1,0 +1,25 @@
+"""A page's bytes to typed rows. Pure: no clock, no input or output.
+
+`split` cuts an answer's body into records, `normalise` makes rows of them. Two wire shapes give
+the same rows: the API's (`eventDate`, `user`, `client`) and the bulk download's (`eventTime`,
+`userId`, `clientId`). The vendor's contract promises no member, so each may be absent, null, empty
+or of another type; only the id and the time are needed, and a record without them becomes a
+`Reject`. `raw` keeps each record as it was received.
+"""
+
+from etl.records.normalise import clip, normalise
+from etl.records.pages import Page, split, split_array
+from etl.records.rows import Audit, Batch, EntityChange, PropertyChange, Reject
+
+__all__ = [
+    "Audit",
+    "Batch",
+    "EntityChange",
+    "Page",
+    "PropertyChange",
+    "Reject",
+    "clip",
+    "normalise",
+    "split",
+    "split_array",
+]

@@ -1,0 +1,291 @@
+"""Records to rows: a typed decode where the record fits its contract, a lenient one elsewhere."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import msgspec
+
+from etl.records import lenient
+from etl.records.rows import Audit, Batch, EntityChange, PropertyChange, Reject
+from etl.window import Window
+
+#: Longer ids would not fit the primary key of every destination; the vendor's are UUIDs.
+ID_LENGTH_MAX: Final = 255
+#: What an indexed text keeps: PostgreSQL refuses index entries over 2,704 bytes.
+INDEXED_LENGTH_MAX: Final = 512
+#: The years that every database holds, whatever the offset a time is given with.
+YEARS: Final = range(1000, 9999)
+
+
+class _Wire(msgspec.Struct, gc=False, rename="camel"):
+    """Base of the wire structs: the contract's members, and no other is read."""
+
+
+class _Reference(_Wire):
+    id: str | None = None
+    name: str | None = None
+
+
+class _Message(_Wire):
+    message: str | None = None
+    message_params: dict[str, str | None] | None = None
+
+
+class _InitiatingAction(_Wire):
+    transaction_id: str | None = None
+    action_context: str | None = None
+
+
+class _PropertyChange(_Wire):
+    property: str | None = None
+    old_values: tuple[str | None, ...] | None = None
+    new_values: tuple[str | None, ...] | None = None
+
+
+class _EntityChange(_Wire):
+    entity_type: str | None = None
+    entity_id: str | None = None
+    entity_name: str | None = None
+    old_values: tuple[str | None, ...] | None = None
+    new_values: tuple[str | None, ...] | None = None
+
+
+class _WireAudit(_Wire):
+    """AuditLogMessage, and what AuditTopicAuditLogMessage names otherwise, in one struct."""
+
+    id: str | None = None
+    event_date: datetime | None = None
+    service_name: str | None = None
+    action: str | None = None
+    entity_type: str | None = None
+    entity: _Reference | None = None
+    level: str | None = None
+    status: str | None = None
+    application: str | None = None
+    user: _Reference | None = None
+    user_home_org_id: str | None = None
+    client: _Reference | None = None
+    message: _Message | None = None
+    initiating_action: _InitiatingAction | None = None
+    transaction_initiator: bool | None = None
+    remote_ip: tuple[str | None, ...] | None = None
+    context: dict[str, str | None] | None = None
+    property_changes: tuple[_PropertyChange, ...] | None = None
+    entity_changes: tuple[_EntityChange, ...] | None = None
+    event_time: datetime | None = None
+    user_id: str | None = None
+    user_display: str | None = None
+    client_id: _Reference | None = None
+
+
+_DECODER: Final = msgspec.json.Decoder(_WireAudit)
+_NOTHING: Final = _Reference()
+_NO_MESSAGE: Final = _Message()
+_NO_ACTION: Final = _InitiatingAction()
+
+
+def normalise(records: Iterable[bytes]) -> Batch:
+    """Rows of `records`, in their order; each record is in the batch once, as row or as reject."""
+    audits: list[Audit] = []
+    rejects: list[Reject] = []
+    for record in records:
+        row = _row(record)
+        if isinstance(row, Audit):
+            audits.append(row)
+        else:
+            rejects.append(row)
+    return Batch(tuple(audits), tuple(rejects))
+
+
+def clip(batch: Batch, window: Window) -> Batch:
+    """The batch without the audits outside `window`.
+
+    The vendor does not say whether its interval includes the end; an audit on the end belongs to
+    the next window, and is loaded with it.
+    """
+    if all(audit.event_date in window for audit in batch.audits):
+        return batch
+    return Batch(tuple(a for a in batch.audits if a.event_date in window), batch.rejects)
+
+
+def _row(record: bytes) -> Audit | Reject:
+    try:
+        wire = _DECODER.decode(record)
+        raw = record.decode()
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+        return _lenient_row(record)
+    if b"\\u0000" in record:
+        return _lenient_row(record)
+    return _audit(wire, raw)
+
+
+def _lenient_row(record: bytes) -> Audit | Reject:
+    raw = record.decode("utf-8", "replace").replace("\x00", "\\u0000")
+    try:
+        wire = _wire_of(lenient.read_object(raw))
+    except ValueError as error:
+        return Reject(str(error), raw)
+    return _audit(wire, raw)
+
+
+def _audit(wire: _WireAudit, raw: str) -> Audit | Reject:
+    instant = wire.event_date or wire.event_time
+    reason = _flaw(wire.id, instant)
+    if reason or wire.id is None or instant is None:
+        return Reject(reason or "the record has no id or time", raw)
+    entity = wire.entity or _NOTHING
+    user = wire.user or _NOTHING
+    client = wire.client or wire.client_id or _NOTHING
+    message = wire.message or _NO_MESSAGE
+    action = wire.initiating_action or _NO_ACTION
+    return Audit(
+        id=wire.id,
+        event_date=_utc_milliseconds(instant),
+        raw=raw,
+        service_name=_indexed(wire.service_name),
+        action=wire.action or None,
+        entity_type=wire.entity_type or None,
+        entity_id=_indexed(entity.id),
+        entity_name=entity.name or None,
+        level=wire.level or None,
+        status=wire.status or None,
+        application=wire.application or None,
+        user_id=_indexed(user.id or wire.user_id),
+        user_name=user.name or wire.user_display or None,
+        user_home_org_id=wire.user_home_org_id or None,
+        client_id=client.id or None,
+        message=message.message or None,
+        transaction_id=action.transaction_id or None,
+        transaction_action=action.action_context or None,
+        transaction_initiator=wire.transaction_initiator,
+        remote_ips=wire.remote_ip,
+        message_params=message.message_params,
+        context=wire.context,
+        property_changes=tuple(
+            PropertyChange(c.property, c.old_values, c.new_values)
+            for c in wire.property_changes or ()
+        ),
+        entity_changes=tuple(
+            EntityChange(c.entity_type, c.entity_id, c.entity_name, c.old_values, c.new_values)
+            for c in wire.entity_changes or ()
+        ),
+    )
+
+
+def _indexed(text: str | None) -> str | None:
+    return text[:INDEXED_LENGTH_MAX] if text else None
+
+
+def _flaw(audit_id: str | None, instant: datetime | None) -> str | None:
+    """Why a record cannot be a row; None if it can."""
+    if not audit_id:
+        return "the record has no id"
+    if len(audit_id) > ID_LENGTH_MAX:
+        return f"the record's id is longer than {ID_LENGTH_MAX} characters"
+    if audit_id != audit_id.strip() or "\ufffd" in audit_id:
+        return "the record's id holds characters that no database keeps apart"
+    if instant is None:
+        return "the record has no time (eventDate or eventTime) that can be read"
+    if instant.year not in YEARS:
+        return f"the record's time lies outside the years {YEARS[0]} to {YEARS[-1]}"
+    return None
+
+
+def _utc_milliseconds(instant: datetime) -> datetime:
+    if instant.tzinfo is not UTC:
+        instant = instant.astimezone(UTC) if instant.tzinfo else instant.replace(tzinfo=UTC)
+    if instant.microsecond % 1000:
+        instant = instant.replace(microsecond=instant.microsecond // 1000 * 1000)
+    return instant
+
+
+def _wire_of(members: dict[str, Any]) -> _WireAudit:
+    """The wire struct of a record whose members may be of any type."""
+    text, get = lenient.as_text, members.get
+    return _WireAudit(
+        id=lenient.as_name(get("id")),
+        event_date=lenient.as_instant(get("eventDate")),
+        event_time=lenient.as_instant(get("eventTime")),
+        service_name=text(get("serviceName")),
+        action=text(get("action")),
+        entity_type=text(get("entityType")),
+        entity=_reference(get("entity")),
+        level=text(get("level")),
+        status=text(get("status")),
+        application=text(get("application")),
+        user=_reference(get("user")),
+        user_id=text(get("userId")),
+        user_display=text(get("userDisplay")),
+        user_home_org_id=text(get("userHomeOrgId")),
+        client=_reference(get("client")),
+        client_id=_reference(get("clientId")),
+        message=_message(get("message")),
+        initiating_action=_initiating_action(get("initiatingAction")),
+        transaction_initiator=lenient.as_flag(get("transactionInitiator")),
+        remote_ip=_texts(get("remoteIp")),
+        context=lenient.as_text_map(get("context")),
+        property_changes=tuple(map(_property_change, _listed(get("propertyChanges")))),
+        entity_changes=tuple(map(_entity_change, _listed(get("entityChanges")))),
+    )
+
+
+def _listed(value: object) -> list[Any]:
+    if value is None:
+        return []
+    return value if isinstance(value, list) else [value]
+
+
+def _texts(value: object) -> tuple[str | None, ...] | None:
+    texts = lenient.as_texts(value)
+    return None if texts is None else tuple(texts)
+
+
+def _members(value: object, alone: str) -> dict[str, Any]:
+    """The members of an object; a value that is none stands as the member `alone`."""
+    if isinstance(value, dict):
+        return value
+    return {} if value is None else {alone: value}
+
+
+def _reference(value: object) -> _Reference:
+    members = _members(value, "id")
+    return _Reference(
+        id=lenient.as_text(members.get("id")), name=lenient.as_text(members.get("name"))
+    )
+
+
+def _message(value: object) -> _Message:
+    members = _members(value, "message")
+    return _Message(
+        message=lenient.as_text(members.get("message")),
+        message_params=lenient.as_text_map(members.get("messageParams")),
+    )
+
+
+def _initiating_action(value: object) -> _InitiatingAction:
+    members = _members(value, "transactionId")
+    return _InitiatingAction(
+        transaction_id=lenient.as_text(members.get("transactionId")),
+        action_context=lenient.as_text(members.get("actionContext")),
+    )
+
+
+def _property_change(value: object) -> _PropertyChange:
+    members = _members(value, "property")
+    return _PropertyChange(
+        property=lenient.as_text(members.get("property")),
+        old_values=_texts(members.get("oldValues")),
+        new_values=_texts(members.get("newValues")),
+    )
+
+
+def _entity_change(value: object) -> _EntityChange:
+    members = _members(value, "entityName")
+    return _EntityChange(
+        entity_type=lenient.as_text(members.get("entityType")),
+        entity_id=lenient.as_text(members.get("entityId")),
+        entity_name=lenient.as_text(members.get("entityName")),
+        old_values=_texts(members.get("oldValues")),
+        new_values=_texts(members.get("newValues")),
+    )

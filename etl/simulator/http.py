@@ -1,0 +1,249 @@
+"""The organisation's operations as HTTP: routes, tokens, the rate limit and the usual headers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from email.utils import format_datetime
+from typing import Final
+from urllib.parse import parse_qsl
+from uuid import uuid4
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from etl import wire
+from etl.simulator import queries, realtime
+from etl.simulator.answers import Answer, told
+from etl.simulator.asking import Body, expanded, page_size
+from etl.simulator.delivering import Delivery, with_transport
+from etl.simulator.organization import Organization
+from etl.simulator.refusals import (
+    Refused,
+    Unspeakable,
+    bad_request,
+    not_found,
+    not_json,
+    too_many,
+)
+from etl.simulator.striking import deny, interrupt
+from etl.simulator.tokens import credentials
+
+Operation = Callable[[Request], Awaitable[Answer]]
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+_JSON: Final = "application/json"
+
+
+def application(organization: Organization) -> ASGIApp:
+    """The organisation as an ASGI application; it must run in one event loop only."""
+    api = _Api(organization)
+    mapping, query = wire.SERVICE_MAPPING_PATH, wire.QUERY_PATH
+    results = wire.results_path("{transaction_id}")
+    routes = [
+        Route(wire.TOKEN_PATH, api.open("token", api.token), methods=["POST"]),
+        Route(mapping, api.guarded("servicemapping", api.mapping)),
+        Route(query, api.guarded("query", api.create), methods=["POST"]),
+        Route(wire.REALTIME_PATH, api.guarded("realtime", api.realtime), methods=["POST"]),
+        Route(
+            wire.REALTIME_SERVICE_MAPPING_PATH,
+            api.guarded("realtime_servicemapping", api.realtime_mapping),
+        ),
+        Route(wire.REALTIME_RELATED_PATH, api.guarded("related", api.related), methods=["POST"]),
+        Route(wire.query_path("{transaction_id}"), api.guarded("status", api.status)),
+        Route(results, api.guarded("results", api.results)),
+        Route(f"{queries.DOWNLOAD_PATH}/{{transaction_id}}", api.open("download", api.download)),
+    ]
+    return with_transport(Starlette(routes=routes, exception_handlers={HTTPException: api.unknown}))
+
+
+class _Api:
+    """Endpoints of one organisation."""
+
+    def __init__(self, organization: Organization) -> None:
+        self._organization = organization
+
+    def guarded(self, name: str, operation: Operation) -> Endpoint:
+        """`operation` for who has a good token and requests left; counted under `name`."""
+
+        async def endpoint(request: Request) -> Response:
+            organization = self._organization
+            organization.requests[name] += 1
+            organization.asked += 1
+            correlation, headers = str(uuid4()), dict[str, str]()
+            try:
+                headers |= self._admitted(request)
+                answer = await operation(request)
+            except Refused as refusal:
+                answer = told(refusal.status, refusal.body(correlation))
+                headers |= refusal.headers
+            except Unspeakable as failure:
+                return self._response(failure.status, failure.page.encode(), {}, "text/html")
+            headers[wire.CORRELATION_HEADER] = correlation
+            return self._delivered(
+                self._response(answer.status, answer.body, headers), organization.asked
+            )
+
+        return endpoint
+
+    def open(self, name: str, operation: Endpoint) -> Endpoint:
+        """`operation` for everyone, unless a fault strikes; counted under `name`."""
+
+        async def endpoint(request: Request) -> Response:
+            organization = self._organization
+            organization.requests[name] += 1
+            nth = organization.requests[name]
+            try:
+                interrupt(organization.faults, nth, organization.allowed)
+                return self._delivered(await operation(request), nth)
+            except Refused as refusal:
+                answer = told(refusal.status, refusal.body(str(uuid4())))
+                return self._response(answer.status, answer.body, refusal.headers)
+            except Unspeakable as failure:
+                return self._response(failure.status, failure.page.encode(), {}, "text/html")
+
+        return endpoint
+
+    async def token(self, request: Request) -> Response:
+        """A token for the client's id and secret.
+
+        A wrong client gets 400: RFC 6749 §5.2 gives 400 to every error of this endpoint and 401
+        only as a choice, and users of the vendor's tools report a bad request. The body is verbatim
+        from such reports.
+        """
+        organization = self._organization
+        form = dict(parse_qsl((await request.body()).decode("latin-1")))
+        headers = {wire.CORRELATION_HEADER: str(uuid4())}
+        grant = form.get("grant_type") or request.query_params.get("grant_type")
+        if grant != "client_credentials":
+            answer = told(400, _oauth_error("unsupported_grant_type", "grant type not supported"))
+        elif not organization.knows(*credentials(request.headers.get("authorization"), form)):
+            answer = told(400, _oauth_error("invalid_client", "authentication failed"))
+        else:
+            seconds = organization.token_seconds
+            token = organization.tokens.issue(organization.now_ms(), seconds)
+            body = {"access_token": token, "token_type": "bearer", "expires_in": seconds}
+            answer = told(200, body)
+        return self._response(answer.status, answer.body, headers)
+
+    async def mapping(self, _: Request) -> Answer:
+        """GET servicemapping."""
+        return realtime.service_mapping(self._organization, realtime=False)
+
+    async def realtime_mapping(self, _: Request) -> Answer:
+        """GET realtime/servicemapping."""
+        return realtime.service_mapping(self._organization, realtime=True)
+
+    async def create(self, request: Request) -> Answer:
+        """POST query."""
+        return queries.create(self._organization, await _body(request))
+
+    async def status(self, request: Request) -> Answer:
+        """GET query/{transactionId}."""
+        return queries.status(self._organization, request.path_params["transaction_id"])
+
+    async def results(self, request: Request) -> Answer:
+        """GET query/{transactionId}/results."""
+        given = request.query_params
+        asked = queries.PageAsked(
+            size=page_size(given.get("pageSize")),
+            cursor=given.get("cursor"),
+            expand=expanded(given.getlist("expand")),
+            redirect=given.get("allowRedirect", "").lower() == "true",
+            base_url=str(request.base_url).rstrip("/"),
+        )
+        return queries.results(self._organization, request.path_params["transaction_id"], asked)
+
+    async def realtime(self, request: Request) -> Answer:
+        """POST realtime."""
+        expand = expanded(request.query_params.getlist("expand"))
+        return realtime.realtime(self._organization, await _body(request), expand=expand)
+
+    async def related(self, request: Request) -> Answer:
+        """POST realtime/related."""
+        expand = expanded(request.query_params.getlist("expand"))
+        return realtime.related(self._organization, await _body(request), expand=expand)
+
+    async def download(self, request: Request) -> Response:
+        """A signed download, from a store of files: no token, and none welcome."""
+        if "authorization" in request.headers:
+            return self._stored(400, _xml("InvalidArgument", "Only one auth mechanism allowed"))
+        signature = request.query_params.get("X-Amz-Signature", "")
+        content = queries.download(self._organization, signature)
+        if content is None:
+            return self._stored(403, _xml("AccessDenied", "Request has expired"))
+        return self._response(200, content, {})
+
+    async def unknown(self, _: Request, error: Exception) -> Response:
+        """A path or a method that the organisation does not have."""
+        correlation = str(uuid4())
+        refusal = not_found()
+        if isinstance(error, HTTPException) and error.status_code == 405:
+            refusal = Refused(405, "method.not.allowed", "The method is not allowed.")
+        answer = told(refusal.status, refusal.body(correlation))
+        return self._response(answer.status, answer.body, {wire.CORRELATION_HEADER: correlation})
+
+    def _admitted(self, request: Request) -> Mapping[str, str]:
+        """Count the request against its token; the headers tell where the token stands.
+
+        Raises:
+            Refused: the token is not good, none of its requests are left, or a fault strikes.
+        """
+        organization = self._organization
+        allowance = organization.tokens.admit(
+            request.headers.get("authorization"),
+            organization.now_ms(),
+            organization.allowed,
+            organization.faults.token_dies_after,
+        )
+        try:
+            if allowance.spent:
+                raise too_many(allowance.allowed, allowance.reset)
+            now_ms = organization.now_ms()
+            organization.quota.admit(organization.faults, now_ms, allowance.allowed)
+            interrupt(organization.faults, organization.asked, allowance.allowed)
+            deny(organization.faults)
+        except Refused as refusal:
+            refusal.headers = {**allowance.headers(), **refusal.headers}
+            raise
+        return allowance.headers()
+
+    def _delivered(self, answer: Response, nth: int) -> Response:
+        organization = self._organization
+        return Delivery(answer, organization.faults, nth, organization.rest)
+
+    def _stored(self, status: int, xml: str) -> Response:
+        return self._response(status, xml.encode(), {}, "application/xml")
+
+    def _response(
+        self, status: int, body: bytes, headers: Mapping[str, str], media_type: str = _JSON
+    ) -> Response:
+        date = format_datetime(self._organization.now(), usegmt=True)
+        return Response(body, status, {"Date": date, **headers}, media_type)
+
+
+async def _body(request: Request) -> Body:
+    if _JSON not in request.headers.get("content-type", ""):
+        raise not_json()
+    try:
+        body = json.loads(await request.body())
+    except ValueError:
+        body = None
+    if not isinstance(body, dict):
+        raise bad_request(
+            "The request could not be understood by the server due to malformed syntax."
+        )
+    return body
+
+
+def _oauth_error(error: str, description: str) -> Mapping[str, object]:
+    return {"error": error, "description": description, "error_description": description}
+
+
+def _xml(code: str, message: str) -> str:
+    declaration = '<?xml version="1.0" encoding="UTF-8"?>'
+    return f"{declaration}\n<Error><Code>{code}</Code><Message>{message}</Message></Error>"

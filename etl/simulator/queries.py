@@ -1,0 +1,162 @@
+"""Asynchronous queries: created, asked about, and read page by page or as downloads."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+from uuid import uuid4
+
+from etl.simulator.answers import Answer, enveloped, found, records_at, told
+from etl.simulator.asking import Body, read_asked
+from etl.simulator.faults import strikes
+from etl.simulator.instants import stamp
+from etl.simulator.organization import Download, Organization, Query
+from etl.simulator.refusals import bad_request, conflict, not_found, too_large
+from etl.simulator.shapes import downloaded, joined
+from etl.simulator.striking import fate, forbid, turn
+from etl.wire import QUEUED, RUNNING, SUCCEEDED
+
+#: Under this path and a signature lie downloads; the vendor's lie on another host.
+DOWNLOAD_PATH: Final = "/downloads"
+_DOWNLOAD_MS: Final = timedelta(hours=1) // timedelta(milliseconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class PageAsked:
+    """One page of a query's results as it is asked for.
+
+    Attributes:
+        size: most records in it.
+        cursor: where it starts; None at the beginning.
+        expand: whether user names are wanted.
+        redirect: whether a download may come instead.
+        base_url: where the organisation is, for the link to a download.
+    """
+
+    size: int
+    cursor: str | None
+    expand: bool
+    redirect: bool
+    base_url: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a page starts: how many results lie before it, and the page's number from 1."""
+
+    first: int
+    page: int
+
+    def cursor(self, query: Query) -> str:
+        plain = f"{query.id}?{self.first}>{self.page}"
+        return base64.b64encode(plain.encode()).decode()
+
+
+def create(organization: Organization, body: Body) -> Answer:
+    """Create a query; its results are the audits that can be asked for now."""
+    asked = read_asked(body, organization.services, organization.days_max)
+    forbid(organization.faults, asked.service)
+    now = organization.now_ms()
+    nth = len(organization.queries) + 1
+    wait_ms = 0 if organization.answer_at_once else int(organization.query_seconds * 1000)
+    query = Query(
+        id=str(uuid4()),
+        asked=asked,
+        positions=found(organization, asked, None if asked.service is None else [asked.service]),
+        created_ms=now,
+        ready_ms=now + wait_ms,
+        fate=fate(organization.faults, nth),
+        forgetful=strikes(organization.faults, "expire_cursor_every", nth),
+    )
+    organization.queries[query.id] = query
+    return _state(query, query.fate if organization.answer_at_once else QUEUED)
+
+
+def status(organization: Organization, transaction_id: str) -> Answer:
+    """How far a query is."""
+    query = _query(organization, transaction_id)
+    return _state(query, query.state(organization.now_ms()))
+
+
+def results(organization: Organization, transaction_id: str, asked: PageAsked) -> Answer:
+    """A page of a query's results, or where to download many."""
+    query = _query(organization, transaction_id)
+    if query.state(organization.now_ms()) != SUCCEEDED:
+        raise conflict()
+    faults = organization.faults
+    if 0 < faults.too_large_over < asked.size:
+        raise too_large()
+    place = _place(query, asked.cursor)
+    query.pages += 1
+    if asked.redirect and 0 < faults.redirect_over < len(query.positions) - place.first:
+        return _large(organization, query, asked, place)
+    return _page(organization, query, asked, place)
+
+
+def download(organization: Organization, signature: str) -> bytes | None:
+    """The records of a signed download as a JSON array; None if it is unknown or too old."""
+    granted = organization.downloads.get(signature)
+    if granted is None or organization.now_ms() >= granted.expires_ms:
+        return None
+    positions = granted.query.positions[granted.first : granted.last]
+    return b"[" + joined(map(organization.show().one, positions), downloaded) + b"]"
+
+
+def _query(organization: Organization, transaction_id: str) -> Query:
+    query = organization.queries.get(transaction_id)
+    last = organization.faults.vanish_query_after_page
+    if query is None or 0 < last <= query.pages:
+        raise not_found()
+    return query
+
+
+def _state(query: Query, state: str) -> Answer:
+    going_on = state in {QUEUED, RUNNING}
+    head = {"id": query.id, "state": state, "startDate": stamp(query.created_ms)}
+    return told(202 if going_on else 200, {**head, **query.asked.echo})
+
+
+def _place(query: Query, cursor: str | None) -> _Place:
+    if not cursor:
+        return _Place(0, 1)
+    try:
+        identity, _, rest = base64.b64decode(cursor, validate=True).decode().partition("?")
+        first, page = map(int, rest.split(">"))
+    except (binascii.Error, UnicodeDecodeError, ValueError):
+        identity, first, page = "", 0, 0
+    if identity != query.id or query.forgetful:
+        raise bad_request("The cursor is not valid for this query.")
+    return _Place(first, page)
+
+
+def _page(organization: Organization, query: Query, asked: PageAsked, place: _Place) -> Answer:
+    turns = turn(organization.faults, place.page)
+    first = place.first - min(turns.overlaps, place.first, asked.size - 1)
+    last = place.first if turns.empty else min(first + asked.size, len(query.positions))
+    first = place.first if turns.empty else first
+    head: dict[str, object] = {"id": query.id, "pageSize": asked.size}
+    following = place if turns.repeats else _Place(last, place.page + 1)
+    trails = turns.trails and place.first < last
+    if turns.repeats or turns.empty or trails or last < len(query.positions):
+        head["cursor"] = following.cursor(query)
+    records = records_at(organization, query.positions[first:last], expand=asked.expand)
+    return enveloped(head, records)
+
+
+def _large(organization: Organization, query: Query, asked: PageAsked, place: _Place) -> Answer:
+    faults = organization.faults
+    last = min(place.first + faults.download_rows, len(query.positions))
+    expires_ms = organization.now_ms() + _DOWNLOAD_MS
+    if strikes(faults, "expire_download_every", len(organization.downloads) + 1):
+        expires_ms = organization.now_ms()
+    signature = organization.sign(Download(query, place.first, last, expires_ms))
+    head: dict[str, object] = {"id": query.id, "pageSize": asked.size}
+    if last < len(query.positions):
+        head["cursor"] = _Place(last, place.page + 1).cursor(query)
+    link = (
+        f"{asked.base_url}{DOWNLOAD_PATH}/{query.id}?X-Amz-Expires=3600&X-Amz-Signature={signature}"
+    )
+    return told(302, {**head, "downloadUrl": link})

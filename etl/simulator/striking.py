@@ -1,0 +1,110 @@
+"""Where faults strike: a request before it is looked at, a query when it is created, a page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from etl.simulator.faults import Faults, strikes
+from etl.simulator.refusals import Refused, Unspeakable, no_permission, server_error, too_many
+from etl.wire import CANCELLED, FAILED, RUNNING, SUCCEEDED
+
+
+@dataclass(slots=True)
+class Quota:
+    """How many requests were granted since the last time that all were refused for a while."""
+
+    granted: int = 0
+    closed_until_ms: int = 0
+
+    def admit(self, faults: Faults, now_ms: int, allowed: int) -> None:
+        """Count a request, or refuse it.
+
+        Raises:
+            Refused: the quota is spent; with the seconds that are left.
+        """
+        if not faults.quota:
+            return
+        if now_ms >= self.closed_until_ms:
+            self.granted += 1
+            if self.granted <= faults.quota:
+                return
+            self.granted, self.closed_until_ms = 0, now_ms + faults.retry_after * 1000
+        left = -(-(self.closed_until_ms - now_ms) // 1000)
+        raise too_many(allowed, left, header=not faults.retry_after_unsaid)
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What one page does in place of the usual.
+
+    Attributes:
+        empty: it has no records, and the next page starts where it would have.
+        repeats: its cursor leads to it again.
+        trails: it has a cursor even if nothing follows.
+        overlaps: how many records of the page before it begins with.
+    """
+
+    empty: bool = False
+    repeats: bool = False
+    trails: bool = False
+    overlaps: int = 0
+
+
+def interrupt(faults: Faults, nth: int, allowed: int) -> None:
+    """Refuse the `nth` request of its kind, counted from 1, if a fault strikes it.
+
+    Raises:
+        Refused: as the vendor would say it.
+        Unspeakable: as a proxy before it would.
+    """
+    if strikes(faults, "html_error_every", nth):
+        raise Unspeakable(502)
+    if strikes(faults, "html_page_every", nth):
+        raise Unspeakable(200)
+    if strikes(faults, "server_error_every", nth):
+        raise server_error(faults.server_error_status)
+    if strikes(faults, "too_many_requests_every", nth):
+        raise too_many(allowed, faults.retry_after, header=not faults.retry_after_unsaid)
+
+
+def deny(faults: Faults) -> None:
+    """Refuse whatever is asked of the API if the client lacks the permission.
+
+    Raises:
+        Refused: it does.
+    """
+    if faults.deny_permission:
+        raise no_permission()
+
+
+def fate(faults: Faults, nth: int) -> str:
+    """The state that the organisation's `nth` query ends in; Running if it never ends."""
+    if strikes(faults, "stuck_query_every", nth):
+        return RUNNING
+    if strikes(faults, "fail_query_every", nth):
+        return FAILED
+    if strikes(faults, "cancel_query_every", nth):
+        return CANCELLED
+    return SUCCEEDED
+
+
+def turn(faults: Faults, page: int) -> Turn:
+    """What the `page` of a query does, counted from 1."""
+    return Turn(
+        empty=page == faults.empty_page_with_cursor,
+        repeats=page == faults.repeat_cursor,
+        trails=faults.last_page_with_cursor,
+        overlaps=faults.overlap if page > 1 else 0,
+    )
+
+
+def forbid(faults: Faults, service: str | None) -> None:
+    """Refuse a query for a service that is closed to this client.
+
+    Raises:
+        Refused: it is.
+    """
+    if service and service == faults.forbidden_service:
+        raise Refused(
+            403, "not.authorized", "You are not authorized to perform the requested action."
+        )

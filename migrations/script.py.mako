@@ -1,0 +1,21 @@
+"""${message}.
+
+A migration changes the schema only, stays readable by the release before it, never calls code of
+the product, and is never edited once it has shipped.
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = ${repr(up_revision)}
+down_revision = ${repr(down_revision)}
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    ${upgrades if upgrades else "pass"}
+
+
+def downgrade() -> None:
+    ${downgrades if downgrades else "pass"}

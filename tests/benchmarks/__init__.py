@@ -1,0 +1,1 @@
+"""How fast the product is, how much it needs, and beside what: `make bench`."""

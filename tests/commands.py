@@ -1,0 +1,42 @@
+"""The command line as a user meets it: a process of its own, with an environment of its own."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+SECRET = "a-secret-that-must-never-be-seen"
+CLIENT_ID = "made-up-client"
+
+
+def environment(**variables: str) -> dict[str, str]:
+    """A clean environment with `variables`: nothing of the machine's own settings."""
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+    return kept | variables
+
+
+def start(
+    *arguments: str, env: Mapping[str, str], cwd: Path | None = None
+) -> "subprocess.Popen[str]":
+    """Start a command, its output piped."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "etl", *arguments],
+        env=dict(env) | {"PYTHONPATH": str(Path(__file__).parent.parent)},
+        cwd=cwd,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def audit_etl(
+    *arguments: str, env: Mapping[str, str], cwd: Path | None = None
+) -> "subprocess.CompletedProcess[str]":
+    """Run a command to its end, at most two minutes."""
+    with start(*arguments, env=env, cwd=cwd) as process:
+        try:
+            out, err = process.communicate(timeout=120)
+        finally:
+            process.kill()
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)

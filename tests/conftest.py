@@ -1,0 +1,189 @@
+"""What tests stand on: real databases, found or started, each test in an empty one of its own."""
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+import sqlalchemy as sa
+from hypothesis import HealthCheck, settings
+from moto.server import ThreadedMotoServer
+from pyarrow.fs import S3FileSystem
+
+from etl import migration, schema
+from etl.database import open_engine
+from etl.destinations import Destination
+from etl.destinations.lake.destination import ParquetDestination
+from etl.destinations.lake.storage import storage_of
+from etl.destinations.sql import SqlDestination
+from etl.records import Audit
+from tests import servers
+from tests.holdings import audits_in, audits_in_lake
+from tests.samples import LOADED_AT
+
+# A machine that is busy is no failure.
+settings.register_profile(
+    "audit-etl", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
+)
+settings.load_profile("ci" if os.environ.get("CI") else "audit-etl")
+
+#: Set by CI: a server that is missing is then a failure, not a skip.
+REQUIRE_ALL = os.environ.get("AUDIT_ETL_TEST_REQUIRE_ALL") == "1"
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with servers.postgres(tmp_path_factory.mktemp("postgres")) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def mariadb_server() -> str:
+    url = servers.mariadb()
+    if url is None:
+        reason = f"no MariaDB answers at {servers.MARIADB} (set AUDIT_ETL_TEST_MARIADB)"
+        if REQUIRE_ALL:
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return url
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "mariadb"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The URL of an empty database of each kind."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'audits.db'}"
+        return
+    server = request.getfixturevalue(
+        "postgres_server" if request.param == "postgresql" else "mariadb_server"
+    )
+    with servers.fresh_database(server) as url:
+        yield url
+
+
+@dataclass(frozen=True)
+class Place:
+    """A destination under test, and a way to read it that is not its own.
+
+    Attributes:
+        destination: the one under test.
+        variables: the environment in which a command finds it.
+        audits: every audit that it holds, by id; a doubled one is there twice.
+    """
+
+    destination: Destination
+    variables: Mapping[str, str]
+    audits: Callable[..., list[Audit]]
+    empty_files: Callable[[], None] = lambda: None
+
+    def empty(self) -> None:
+        """Take everything out, as if nothing had been loaded yet."""
+        with self.destination.ledger.engine.begin() as connection:
+            for table in schema.metadata.tables.values():
+                connection.execute(sa.delete(table))
+        self.empty_files()
+
+
+KINDS = ["sqlite", "postgresql", "mariadb", "parquet", "parquet+s3"]
+
+
+@pytest.fixture(params=KINDS)
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    """An empty destination of each kind; every row is loaded at `LOADED_AT`."""
+    yield from _place(request, tmp_path)
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def standing_place(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Place]:
+    """A destination of each kind that all tests of a module share: each empties it first."""
+    yield from _place(request, tmp_path_factory.mktemp("place"))
+
+
+def _place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    if request.param.startswith("parquet"):
+        yield from _lake(request, tmp_path)
+        return
+    with ExitStack() as stack:
+        server = {"postgresql": "postgres_server", "mariadb": "mariadb_server"}
+        url = f"sqlite:///{tmp_path / 'audits.db'}"
+        if request.param in server:
+            url = stack.enter_context(
+                servers.fresh_database(request.getfixturevalue(server[request.param]))
+            )
+        engine = open_engine(url)
+        stack.callback(engine.dispose)
+        migration.upgrade(engine)
+        yield Place(
+            SqlDestination(engine, lambda: LOADED_AT),
+            {"AUDIT_ETL_DESTINATION": url},
+            partial(audits_in, engine),
+        )
+
+
+def _lake(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    if request.param == "parquet+s3":
+        with pytest.MonkeyPatch.context() as patch:
+            yield from _lake_at(_bucket(request.getfixturevalue("s3_server"), patch), tmp_path)
+        return
+    yield from _lake_at(f"parquet://{tmp_path / 'lake'}", tmp_path)
+
+
+def _lake_at(url: str, tmp_path: Path) -> Iterator[Place]:
+    storage = storage_of(url, os.environ, tmp_path / "scratch")
+    state = f"sqlite:///{tmp_path / 'state.db'}"
+    engine = open_engine(state)
+    migration.upgrade(engine)
+    destination = ParquetDestination(storage, engine, "day", lambda: LOADED_AT)
+    root = storage.absolute("audit_events")
+
+    def empty() -> None:
+        storage.filesystem.delete_dir_contents(root, missing_dir_ok=True)
+
+    variables = {"AUDIT_ETL_DESTINATION": url, "AUDIT_ETL_STATE": state}
+    aws = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+    yield Place(destination, variables | aws, partial(audits_in_lake, storage), empty)
+    destination.close()
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """The endpoint of an S3 protocol server on loopback, with credentials in the environment."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def bucket(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URL of an empty lake in a bucket of its own."""
+    return _bucket(s3_server, monkeypatch)
+
+
+def _bucket(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    for name, value in {
+        "AWS_ENDPOINT_URL": s3_server,
+        "AWS_ACCESS_KEY_ID": "made-up",
+        "AWS_SECRET_ACCESS_KEY": "made-up-too",
+        "AWS_REGION": "us-east-1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    name = f"lake-{uuid4().hex[:12]}"
+    S3FileSystem(endpoint_override=s3_server, allow_bucket_creation=True).create_dir(name)
+    return f"parquet+s3://{name}/audits"
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[sa.Engine]:
+    """An engine on a database of each kind, with the newest tables."""
+    engine = open_engine(database_url)
+    migration.upgrade(engine)
+    yield engine
+    engine.dispose()

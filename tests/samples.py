@@ -1,0 +1,61 @@
+"""Audits to load, and what a destination is expected to hold of them."""
+
+import json
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from etl.progress import Draft, Stream
+from etl.records import Audit, Batch, normalise
+from etl.window import Window
+
+BEGIN = datetime(2026, 3, 1, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+STREAM = Stream("default")
+LOADED_AT = BEGIN + timedelta(days=9, milliseconds=7)
+
+
+def hours(start: float, end: float) -> Window:
+    """The window from `start` to `end` hours after `BEGIN`."""
+    return Window(BEGIN + start * HOUR, BEGIN + end * HOUR)
+
+
+def record(name: str, hour: float = 0.0, **members: Any) -> dict[str, Any]:
+    """A record as the source shows it, with two property changes and an entity change."""
+    instant = BEGIN + timedelta(seconds=int(hour * 3600))
+    return {
+        "id": name,
+        "eventDate": instant.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "serviceName": "ContactCenter",
+        "action": "Update",
+        "entityType": "Queue",
+        "entity": {"id": f"entity of {name}", "name": "Wartezimmer ☎"},
+        "level": "USER",
+        "status": "SUCCESS",
+        "user": {"id": "u1", "name": "Ada Example"},
+        "client": {"id": ""},
+        "transactionInitiator": True,
+        "remoteIp": ["192.0.2.7", "2001:db8::1"],
+        "message": {"message": "changed", "messageParams": {"n": "1"}},
+        "context": {"a": "b"},
+        "propertyChanges": [
+            {"property": "name", "oldValues": ["Old\tone\n"], "newValues": ["New \\N \\. one"]},
+            {"property": "size", "oldValues": [], "newValues": None},
+        ],
+        "entityChanges": [{"entityType": "User", "entityId": "u2", "newValues": ["x", None]}],
+    } | members
+
+
+def batch(*records: dict[str, Any]) -> Batch:
+    """A page's batch of the records."""
+    return normalise(json.dumps(r, ensure_ascii=False).encode() for r in records)
+
+
+def audits(records: Iterable[dict[str, Any]]) -> list[Audit]:
+    """The rows that the records should become."""
+    return list(batch(*records).audits)
+
+
+def draft(window: Window, *, stream: Stream = STREAM, schedule: str = "frequent") -> Draft:
+    """A draft for one window, whose query has an id of its own."""
+    return Draft(stream, window, f"query of {window}", schedule, window.end + HOUR, lambda: 3)

@@ -1,0 +1,65 @@
+"""The documents say what is so: each command, setting, table and module that they name exists."""
+
+import re
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from etl import schema
+from etl.cli import COMMANDS, SUMMARIES, audit_etl
+from etl.config import describe
+
+TOP = Path(__file__).parent.parent
+README = (TOP / "README.md").read_text()
+ARCHITECTURE = (TOP / "ARCHITECTURE.md").read_text()
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_command_is_in_the_readme_and_has_help_with_an_example(name: str) -> None:
+    shown = CliRunner().invoke(audit_etl, [name, "--help"])
+
+    assert f"| `audit-etl {name}` |" in README
+    assert shown.exit_code == 0
+    assert f"Example: audit-etl {name}" in " ".join(shown.output.split())
+
+
+def test_help_lists_each_command_with_its_summary() -> None:
+    shown = " ".join(CliRunner().invoke(audit_etl, ["--help"]).output.split())
+
+    assert SUMMARIES.keys() == COMMANDS.keys()
+    for name, summary in SUMMARIES.items():
+        assert f"{name} {summary}" in shown
+
+
+def test_the_readme_s_settings_are_those_that_exist() -> None:
+    rows = [f"| `{key}` | {default} | {meaning} |" for key, default, meaning in describe()]
+
+    table = README.split("| key | default | meaning |\n|---|---|---|\n")[1].split("\n\n")[0]
+
+    assert table.splitlines() == [row.replace("|", r"\|", 0) for row in rows]
+
+
+def test_each_table_and_column_is_in_the_readme() -> None:
+    for table in schema.metadata.tables.values():
+        keys = ", ".join(column.name for column in table.primary_key)
+        assert re.search(rf"\| `{table.name}` \|.*\| `{keys}` \|", README), table.name
+        columns = ", ".join(column.name for column in table.c)
+        assert f"`{table.name}`: {columns}." in " ".join(README.split())
+
+
+@pytest.mark.parametrize("name", sorted(set(re.findall(r"`(etl(?:\.\w+)+)`", ARCHITECTURE))))
+def test_each_module_in_the_architecture_exists(name: str) -> None:
+    assert find_spec(name) is not None
+
+
+def test_each_layer_is_in_the_architecture() -> None:
+    for path in (TOP / "etl").iterdir():
+        if path.stem not in {"__init__", "__main__", "__pycache__", "py"}:
+            assert f"`etl.{path.stem}`" in ARCHITECTURE, path.stem
+
+
+@pytest.mark.parametrize("name", re.findall(r"`((?:etl|tests)/[\w/]+\.py)`", ARCHITECTURE))
+def test_each_file_in_the_architecture_exists(name: str) -> None:
+    assert (TOP / name).exists()

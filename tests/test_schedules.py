@@ -1,0 +1,80 @@
+"""What `run` asks for again, told by the receipts alone."""
+
+from datetime import datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from etl.config import Schedule
+from etl.schedules import last_firing, next_firing, trigger, unasked
+from tests.samples import BEGIN, hours
+
+DAY = timedelta(days=1)
+SETTLE = Schedule(name="settle", cron="17 3 * * *", lookback=3 * DAY)
+
+lengths = st.integers(1, 10**6).map(lambda seconds: timedelta(seconds=seconds))
+moments = st.integers(0, 10**9).map(lambda seconds: BEGIN + timedelta(seconds=seconds))
+
+
+def schedule(when: str | timedelta, jitter: timedelta = timedelta(0)) -> Schedule:
+    """A schedule with a cron line or an interval."""
+    if isinstance(when, str):
+        return Schedule(name="a", cron=when, lookback=DAY, jitter=jitter)
+    return Schedule(name="a", interval=when, lookback=DAY, jitter=jitter)
+
+
+@pytest.mark.parametrize(
+    ("when", "now", "fired"),
+    [
+        ("*/15 * * * *", BEGIN + timedelta(minutes=44), BEGIN + timedelta(minutes=30)),
+        ("*/15 * * * *", BEGIN + timedelta(minutes=45), BEGIN + timedelta(minutes=45)),
+        ("17 3 * * *", BEGIN, BEGIN - DAY + timedelta(hours=3, minutes=17)),
+        ("0 0 1 * *", BEGIN + 30 * DAY, BEGIN),
+        ("0 0 1 jan *", BEGIN, datetime(2026, 1, 1, tzinfo=BEGIN.tzinfo)),
+        ("0 0 29 feb *", BEGIN, None),
+        (timedelta(minutes=15), BEGIN + timedelta(minutes=44), BEGIN + timedelta(minutes=30)),
+        (timedelta(minutes=15), BEGIN + timedelta(minutes=45), BEGIN + timedelta(minutes=45)),
+    ],
+)
+def test_a_schedule_last_fired_at_or_before_now(
+    when: str | timedelta, now: datetime, fired: datetime | None
+) -> None:
+    assert last_firing(schedule(when), now) == fired
+
+
+@pytest.mark.parametrize("when", ["*/15 * * * *", timedelta(minutes=15)])
+def test_a_schedule_next_fires_after_now(when: str | timedelta) -> None:
+    assert next_firing(schedule(when), BEGIN) == BEGIN + timedelta(minutes=15)
+
+
+@given(interval=lengths, jitter=st.one_of(st.just(timedelta(0)), lengths), at=moments)
+def test_the_daemon_is_woken_after_a_firing_and_no_later_than_the_jitter_allows(
+    interval: timedelta, jitter: timedelta, at: datetime
+) -> None:
+    every = schedule(interval, jitter)
+    due = next_firing(every, at)
+
+    woken = trigger(every).get_next_fire_time(None, at + timedelta(microseconds=1))
+
+    assert due is not None
+    assert due <= woken <= due + jitter
+    assert last_firing(every, due) == due
+
+
+def test_a_lookback_that_was_asked_for_since_the_firing_is_not_asked_for_again() -> None:
+    begin, watermark = BEGIN, BEGIN + 10 * DAY
+
+    assert unasked(SETTLE, begin, watermark, []) == [hours(7 * 24, 10 * 24)]
+    assert unasked(SETTLE, begin, watermark, [hours(0, 10 * 24)]) == []
+    assert unasked(
+        SETTLE, begin, watermark, [hours(7 * 24, 8 * 24), hours(9 * 24, 9 * 24 + 1)]
+    ) == [
+        hours(8 * 24, 9 * 24),
+        hours(9 * 24 + 1, 10 * 24),
+    ]
+
+
+def test_a_lookback_never_reaches_before_the_stream_begins() -> None:
+    assert unasked(SETTLE, BEGIN, BEGIN + DAY, []) == [hours(0, 24)]
+    assert unasked(SETTLE, BEGIN, BEGIN, []) == []

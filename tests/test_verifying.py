@@ -1,0 +1,198 @@
+"""What a verification finds is what the destination lacks; what it repairs is there afterwards."""
+
+import json
+import subprocess
+import tracemalloc
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+import pytest
+import sqlalchemy as sa
+
+from etl import verified
+from etl.app import clock
+from etl.errors import QueryFailed
+from etl.progress import Stream, Verification
+from etl.records import Batch
+from etl.simulator import AuditLog, Simulator
+from etl.verifying import Difference, Verdict, Verifier
+from tests.commands import CLIENT_ID, SECRET, audit_etl, environment
+from tests.conftest import Place
+from tests.samples import BEGIN, HOUR, LOADED_AT, STREAM, audits, batch, draft, hours, record
+from tests.simulated import audit
+
+
+def unfenced(_: sa.Connection) -> None:
+    """A fence that lets everybody pass."""
+
+
+def verify(
+    place: Place, shown: Iterable[Batch], *, repair: bool = False, service: str = "*"
+) -> Verdict:
+    """The verdict on the first two days, of which the source shows these pages."""
+    told: list[Verdict] = []
+    verifier = Verifier(place.destination, repair=repair, now=lambda: LOADED_AT, tell=told.append)
+    stream = Stream(STREAM.organization, service)
+    verifier.load(draft(hours(0, 48), stream=stream, schedule="backfill"), shown, unfenced)
+    return told[0]
+
+
+def load(place: Place, *records: dict[str, object]) -> None:
+    place.destination.load(draft(hours(0, 48)), [batch(*records)], unfenced)
+
+
+def test_what_is_missing_and_what_is_extra_is_told_by_day_and_service(place: Place) -> None:
+    load(place, record("a"), record("gone", 25), record("b", 26), record("outside", 48))
+    shown = [record("a"), record("new", 1), record("b", 26), record("late", 30, serviceName="SCIM")]
+
+    found = verify(place, [batch(*shown[:2]), batch(*shown[2:])])
+
+    assert found.differences == (
+        Difference("2026-03-01", "ContactCenter", missing=1, extra=0),
+        Difference("2026-03-02", "ContactCenter", missing=0, extra=1),
+        Difference("2026-03-02", "SCIM", missing=1, extra=0),
+    )
+    assert (found.missing_ids, found.extra_ids) == (("new", "late"), ("gone",))
+    assert found.verification == Verification(STREAM, hours(0, 48), 4, 2, 1, 0, LOADED_AT)
+    ledger = place.destination.ledger
+    assert verified.spans(ledger.engine, STREAM) == [found.verification]
+
+
+def test_a_verification_alone_changes_nothing(place: Place) -> None:
+    load(place, record("a"))
+    receipt = place.destination.ledger.last_receipt(STREAM)
+
+    verify(place, [batch(record("a"), record("new", 1))])
+
+    assert place.audits() == audits([record("a")])
+    assert place.destination.ledger.last_receipt(STREAM) == receipt
+
+
+def test_a_repair_loads_what_is_missing_and_removes_nothing(place: Place) -> None:
+    load(place, record("a"), record("gone", 25))
+    shown = [batch(record("a"), record("new", 1)), batch(record("new", 1))]
+
+    first = verify(place, shown, repair=True)
+    again = verify(place, shown, repair=True)
+
+    assert place.audits() == audits([record("a"), record("gone", 25), record("new", 1)])
+    assert (first.verification.missing, first.verification.repaired) == (1, 1)
+    assert first.receipt.new_events == 1
+    assert (again.verification.missing, again.verification.repaired) == (0, 0)
+    assert again.extra_ids == ("gone",)
+
+
+def test_one_service_is_compared_with_itself(place: Place) -> None:
+    load(place, record("a"), record("b", serviceName="SCIM"))
+
+    found = verify(place, [batch(record("a"))], service="ContactCenter")
+
+    assert found.differences == ()
+
+
+def test_organisations_are_not_compared_with_each_other(place: Place) -> None:
+    other = draft(hours(0, 48), stream=Stream("other"))
+    place.destination.load(other, [batch(record("a"))], unfenced)
+
+    assert verify(place, [batch(record("a"))]).missing_ids == ("a",)
+
+
+def test_what_another_process_loads_meanwhile_is_not_missing(place: Place) -> None:
+    def pages() -> Iterator[Batch]:
+        load(place, record("a"))
+        yield batch(record("a"), record("b"))
+
+    assert verify(place, pages()).missing_ids == ("b",)
+
+
+def test_a_query_that_fails_half_way_gives_no_verdict(place: Place) -> None:
+    def pages() -> Iterator[Batch]:
+        yield batch(record("a"))
+        raise QueryFailed("gone")
+
+    told: list[Verdict] = []
+    verifier = Verifier(place.destination, repair=True, now=lambda: LOADED_AT, tell=told.append)
+    with pytest.raises(QueryFailed):
+        verifier.load(draft(hours(0, 48)), pages(), unfenced)
+
+    assert told == []
+    assert verified.spans(place.destination.ledger.engine, STREAM) == []
+
+
+@pytest.mark.parametrize("place", ["sqlite"], indirect=True)
+def test_many_ids_are_compared_in_little_memory(place: Place) -> None:
+    pages = [batch(*(record(f"{p:03}-{n:03}") for n in range(100))) for p in range(60)]
+    load(place)
+    verify(place, pages[:1])
+
+    tracemalloc.start()
+    found = verify(place, pages)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert found.verification.missing == 6000
+    assert len(found.missing_ids) == 1000
+    assert peak < 3_000_000
+
+
+def test_neighbouring_windows_of_one_verification_are_one_span() -> None:
+    def of(start: int, end: int, day: int) -> Verification:
+        return Verification(STREAM, hours(start, end), 5, 2, 1, 2, BEGIN + day * 24 * HOUR)
+
+    spans = verified.joined([of(0, 1, 1), of(1, 3, 2), of(5, 6, 3), of(0, 6, 4)])
+
+    assert spans == [
+        Verification(STREAM, hours(0, 3), 10, 4, 2, 4, BEGIN + 24 * HOUR),
+        of(5, 6, 3),
+        of(0, 6, 4),
+    ]
+
+
+@contextmanager
+def serving_late_ones() -> Iterator[Simulator]:
+    """An organisation with 1,200 audits, of which it shows 12 only once its clock moves on."""
+    now = clock().replace(microsecond=0)
+    made = [audit(n, now - timedelta(minutes=n)) for n in range(60, 1260)]
+    late = now - timedelta(seconds=1)
+    visible = [late if n % 100 == 0 else now - timedelta(days=9) for n in range(60, 1260)]
+    with AuditLog.of(zip(made, visible, strict=True)) as log:
+        before = late - timedelta(seconds=1)
+        yield Simulator(log=log, clock=lambda: before, client_id=CLIENT_ID, client_secret=SECRET)
+
+
+@pytest.mark.parametrize("place", ["sqlite", "parquet"], indirect=True)
+def test_a_span_is_verified_and_repaired_at_the_cost_of_a_backfill(place: Place) -> None:
+    span, costs = ["--from", "2d", "--to", "30m"], []
+    with serving_late_ones() as simulator, simulator.serve() as url:
+        env = environment(
+            GENESYSCLOUD_REGION=url,
+            GENESYSCLOUD_OAUTHCLIENT_ID=CLIENT_ID,
+            GENESYSCLOUD_OAUTHCLIENT_SECRET=SECRET,
+            **place.variables,
+        )
+
+        def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
+            before = sum(simulator.requests.values())
+            result = audit_etl(*arguments, env=env)
+            costs.append(sum(simulator.requests.values()) - before)
+            return result
+
+        done = run("backfill", *span)
+        simulator.clock = clock
+        found = run("verify", *span)
+        repaired = run("verify", *span, "--repair", "--json")
+        status = run("status", "--json")
+
+    assert done.returncode == 0, done.stderr
+    assert found.returncode == 65, found.stderr
+    assert "1200 audits compared, 12 missing, 0 repaired, 0 extra" in found.stdout
+    assert repaired.returncode == 0, repaired.stderr
+    [window] = json.loads(repaired.stdout)["windows"]
+    assert (window["missing"], window["repaired"], len(window["missing_ids"])) == (12, 12, 12)
+    assert max(costs) == costs[0]
+    assert len(place.audits()) == 1200
+    [stream] = json.loads(status.stdout)["streams"]
+    assert [(s["missing"], s["repaired"]) for s in stream["verified"]] == [(12, 12), (12, 0)]
+    assert sum(late["audits"] for late in stream["late"]["arrivals"]) == 12
+    assert "lag and lookbacks fit: 12 of 1200 new audits came late" in stream["late"]["advice"]
