@@ -36,6 +36,8 @@ def main(wanted: list[str]) -> int:
         copies = copied(Path(folder))
         noticed = list(pool.map(lambda bug: notices(copies, bug), bugs))
         fallen = list(filter(None, pool.map(lambda chosen: falls(copies, chosen), tests)))
+    for bug in (bug for bug, seen in zip(bugs, noticed, strict=True) if not seen):
+        say(f"nothing noticed: {bug.name}")
     say(f"{sum(noticed)} of {len(bugs)} planted bugs were noticed")
     for test in fallen:
         say(f"but without any bug there falls {test}")

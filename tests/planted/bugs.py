@@ -103,7 +103,7 @@ BUGS = [
                 "        except exc.IntegrityError:\n            if attempt:\n",
             ),
         ),
-        ("tests/test_destinations.py", "-k", "sqlite or postgresql"),
+        ("tests/test_database.py", "-k", "sqlite or postgresql"),
     ),
     Bug(
         "a window holds its end",
