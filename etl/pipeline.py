@@ -1,48 +1,33 @@
-"""The program: due windows → pages → batches → load → receipt.
+"""The program: due windows → queries in flight → pages → batches → load → receipt.
 
 Read this first. Everything moves by pulling: the destination asks for batches, which asks for
-pages, which asks the organisation. An error anywhere passes through with nothing to undo, for a
-window counts only once its receipt is written.
+pages, which asks the organisation. Threads only go some way ahead of the pull: one reads each query
+in flight, one decodes. Windows are loaded one after the other, in order. An error anywhere passes
+through with nothing to undo, for a window counts only once its receipt is written.
 """
 
 import logging
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Protocol
+from typing import Final
 
+from etl.ahead import Ahead
 from etl.destinations import Destination, Fence
 from etl.errors import QueryFailed, WindowTooLong
-from etl.genesys.query import Asked
+from etl.flight import Depth, Flight, Source, about_window
 from etl.progress import Draft, Late, OpenQuery, Receipt, Stream
-from etl.records import Batch, Page, clip, normalise
-from etl.telemetry.context import about, note
-from etl.window import Window, cut, gaps, piece_for, stamp
-from etl.wire import QUEUED
+from etl.records import Batch, clip, normalise
+from etl.telemetry.context import carrying
+from etl.window import Window, cut, gaps, piece_for
 
 _LOG = logging.getLogger(__name__)
 
-
-class Source(Protocol):
-    """One organisation, asked for windows of its audit log."""
-
-    @property
-    def requests(self) -> int:
-        """HTTP requests sent so far."""
-        ...
-
-    def ask(self, window: Window, service: str | None) -> Asked:
-        """Create a query for `window`, of one service or of all."""
-        ...
-
-    def pages(self, asked: Asked) -> Iterator[Page]:
-        """Wait for the query, then give its pages to the last cursor.
-
-        Raises:
-            QueryFailed: the query came to nothing; another one may succeed.
-        """
-        ...
+#: Bytes of raw JSON whose rows wait to be loaded; a page more at most.
+DECODED_BYTES: Final = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,59 +70,92 @@ class Job:
 
 
 def catch_up(job: Job, spans: Iterable[Window]) -> Iterator[Receipt]:
-    """Export all that is due, in the order given."""
-    for span in spans:
-        yield from backfill(job, span)
+    """Export all that is due, in the order given; some queries are always ahead of the load.
+
+    Queries that a dead process left open inside a span are gone on with first. No thread is left
+    when this ends or raises.
+    """
+    pieces = _pieces(job, spans)
+    known = job.destination.ledger.density(job.stream) is not None
+    depth = Depth.of(job.source, density_known=known)
+    ahead: deque[Flight] = deque()
+    try:
+        while True:
+            while len(ahead) < depth.queries and (piece := next(pieces, None)):
+                ahead.append(_departed(job, *piece))
+            if not ahead:
+                return
+            flight = ahead.popleft()
+            yield from _landed(job, flight)
+            depth.learn(job.source, flight.starved)
+    finally:
+        for flight in ahead:
+            flight.close()
 
 
 def backfill(job: Job, span: Window) -> Iterator[Receipt]:
-    """Export `span` whatever the watermark says, in windows sized by how dense audits are.
+    """Export `span` whatever the watermark says; see `catch_up`."""
+    yield from catch_up(job, [span])
 
-    Queries that a dead process left open inside the span are gone on with first.
+
+def _pieces(job: Job, spans: Iterable[Window]) -> Iterator[tuple[Window, OpenQuery | None]]:
+    """Windows to ask for, as long as the density of what is loaded by then suggests.
+
+    Beside each, the query that a dead process left open for it, if it did.
     """
     ledger = job.destination.ledger
-    left = [q for q in ledger.open_queries(job.stream, job.schedule, job.now()) if q.window in span]
-    for query in left:
-        yield from export(job, query.window, query)
-    for rest in gaps((query.window for query in left), span):
-        for window in cut(rest, piece_for(ledger.density(job.stream), job.max_window)):
-            yield from export(job, window)
+    for span in spans:
+        opened = ledger.open_queries(job.stream, job.schedule, job.now())
+        left = [query for query in opened if query.window in span]
+        for query in left:
+            yield query.window, query
+        for rest in gaps((query.window for query in left), span):
+            start = rest.start
+            while start < rest.end:
+                longest = piece_for(ledger.density(job.stream), job.max_window)
+                window = next(cut(Window(start, rest.end), longest))
+                yield window, None
+                start = window.end
 
 
-def export(job: Job, window: Window, left: OpenQuery | None = None) -> Iterator[Receipt]:
-    """Export one window, with the query that was `left` open for it, if one was.
+def _departed(job: Job, window: Window, left: OpenQuery | None = None) -> Flight:
+    """A query on its way: the one that was `left` open, or a new one."""
+    flight = Flight(window, about_window(job.stream, window, job.schedule))
+    if left is None:
+        flight.depart(job.source, job.destination.ledger, job.stream, job.schedule, job.now())
+    else:
+        flight.resume(job.source, left)
+    return flight
 
-    A query that comes to nothing is asked again, then in halves, each with a receipt of its own;
-    at once in halves if the window is longer than the organisation allows.
+
+def _landed(job: Job, flight: Flight) -> Iterator[Receipt]:
+    """Load what a query brings.
+
+    One that comes to nothing is asked again, then in halves, each with a receipt of its own; at
+    once in halves if the window is longer than the organisation allows.
 
     Raises:
         QueryFailed: even the shortest window came to nothing twice.
     """
-    outcome = _attempt(job, window, left)
+    outcome = _attempt(job, flight)
     if isinstance(outcome, QueryFailed) and not isinstance(outcome, WindowTooLong):
-        outcome = _attempt(job, window, None)
+        outcome = _attempt(job, _departed(job, flight.window))
     if isinstance(outcome, Receipt):
         yield outcome
         return
-    halves = window.halves()
+    halves = flight.window.halves()
     if halves is None:
         raise outcome
     for half in halves:
-        yield from export(job, half)
+        yield from _landed(job, _departed(job, half))
 
 
-def _attempt(job: Job, window: Window, left: OpenQuery | None) -> Receipt | QueryFailed:
-    with about(
-        organization=job.stream.organization,
-        stream=job.stream.name,
-        window_start=stamp(window.start),
-        window_end=stamp(window.end),
-        schedule=job.schedule,
-    ):
+def _attempt(job: Job, flight: Flight) -> Receipt | QueryFailed:
+    with closing(flight), carrying(flight.about):
         try:
-            receipt = _load(job, window, left)
+            receipt = _load(job, flight)
         except QueryFailed as error:
-            _LOG.warning("%s %s: %s", job.stream, window, error)
+            _LOG.warning("%s %s: %s", job.stream, flight.window, error)
             return error
         _LOG.info("window loaded", extra=_figures(receipt))
         return receipt
@@ -153,33 +171,38 @@ def _figures(receipt: Receipt) -> dict[str, object]:
     }
 
 
-def _load(job: Job, window: Window, left: OpenQuery | None) -> Receipt:
-    before = job.source.requests
-    if left is None:
-        asked = job.source.ask(window, job.stream.service)
-        left = OpenQuery(window, asked.query_id, job.now())
-        job.destination.ledger.remember_query(job.stream, left, job.schedule)
-    else:
-        asked = Asked(window, left.query_id, QUEUED)
-    note(query_id=left.query_id)
+def _load(job: Job, flight: Flight) -> Receipt:
+    query = flight.query
     draft = Draft(
         stream=job.stream,
-        window=window,
-        query_id=left.query_id,
+        window=flight.window,
+        query_id=query.query_id,
         schedule=job.schedule,
-        started_at=left.asked_at,
-        requests=lambda: job.source.requests - before,
+        started_at=query.asked_at,
+        requests=lambda: flight.requests,
         late=partial(job.late, job.stream) if job.late else None,
     )
-    return job.destination.load(draft, _batches(job, asked), job.fence)
+    decoded = Ahead(_batches(flight), _bytes_of, DECODED_BYTES, f"rows of {query.query_id}")
+    try:
+        return job.destination.load(draft, _watched(job, flight.window, decoded), job.fence)
+    finally:
+        flight.close()  # first: the thread that decodes may wait for a page
+        decoded.close()
 
 
-def _batches(job: Job, asked: Asked) -> Iterator[Batch]:
+def _batches(flight: Flight) -> Iterator[Batch]:
+    for page in flight.pages():
+        yield clip(normalise(page.records), flight.window)
+
+
+def _watched(job: Job, window: Window, batches: Iterable[Batch]) -> Iterator[Batch]:
     events = 0
-    for page in job.source.pages(asked):
-        batch = clip(normalise(page.records), asked.window)
+    for batch in batches:
         yield batch
         if batch.audits:
             events += len(batch.audits)
-            reached = batch.audits[-1].event_date
-            job.watch(Sighting(job.stream, asked.window, reached, events))
+            job.watch(Sighting(job.stream, window, batch.audits[-1].event_date, events))
+
+
+def _bytes_of(batch: Batch) -> int:
+    return sum(len(a.raw) for a in batch.audits) + sum(len(r.raw) for r in batch.rejects)

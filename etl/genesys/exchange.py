@@ -11,6 +11,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
@@ -26,6 +27,7 @@ from etl.genesys.clock import Clock
 from etl.genesys.failures import Answer, Mishap, Refusal, http_date, plain
 from etl.genesys.patience import Patience
 from etl.genesys.regions import is_loopback
+from etl.genesys.tally import count_request
 from etl.wire import TOO_LARGE_CODE
 
 USER_AGENT: Final = f"audit-etl/{__version__} (+python-requests/{requests.__version__})"
@@ -83,16 +85,11 @@ class _WithoutQueries(logging.Filter):
 logging.getLogger("urllib3.connectionpool").addFilter(_WithoutQueries())
 
 
-class _Local(threading.local):
-    """What each thread has of its own: a `requests.Session` is not meant to be shared."""
-
-    session: requests.Session | None = None
-
-
 class Exchange:
     """Sends requests for one organisation, counts them, and compares clocks.
 
-    May be used from several threads: each has an HTTP session of its own.
+    May be used from several threads: no two share an HTTP session at any time, and there are as
+    many sessions as requests were ever under way at once, each with its connection kept open.
     """
 
     def __init__(
@@ -101,9 +98,8 @@ class Exchange:
         self._clock = clock
         self._patience = patience
         self._body_bytes_max = body_bytes_max
-        self._local = _Local()
         self._lock = threading.Lock()
-        self._sessions: list[requests.Session] = []
+        self._idle: list[requests.Session] = []
         self._count = 0
         self._clock_skew: timedelta | None = None
 
@@ -122,7 +118,7 @@ class Exchange:
     def close(self) -> None:
         """Close all connections; call it when no thread sends any more."""
         with self._lock:
-            for session in self._sessions:
+            for session in self._idle:
                 session.close()
 
     def counted(self) -> None:
@@ -132,6 +128,7 @@ class Exchange:
             Stopped: it must not be sent, a signal asked to stop.
         """
         self._clock.check()
+        count_request()
         with self._lock:
             self._count += 1
 
@@ -153,17 +150,20 @@ class Exchange:
         return mishap
 
     def _exchange(self, base: str, call: Call, auth: AuthBase) -> Answer | Refusal:
-        with self._session().request(
-            call.method,
-            call.url(base),
-            data=call.body,
-            headers={"Content-Type": call.content_type} if call.body is not None else None,
-            auth=auth,
-            proxies=no_proxy_on_loopback(base),
-            timeout=self._patience.timeout,
-            allow_redirects=False,
-            stream=True,
-        ) as response:
+        with (
+            self._session() as session,
+            session.request(
+                call.method,
+                call.url(base),
+                data=call.body,
+                headers={"Content-Type": call.content_type} if call.body is not None else None,
+                auth=auth,
+                proxies=no_proxy_on_loopback(base),
+                timeout=self._patience.timeout,
+                allow_redirects=False,
+                stream=True,
+            ) as response,
+        ):
             self._compare_clocks(response.headers.get("Date"))
             refused = response.status_code >= 400
             body = self._read(response, ERROR_BYTES_MAX if refused else self._body_bytes_max)
@@ -191,12 +191,16 @@ class Exchange:
             with self._lock:
                 self._clock_skew = theirs - self._clock.now()
 
-    def _session(self) -> requests.Session:
-        if self._local.session is None:
-            self._local.session = new_session()
+    @contextmanager
+    def _session(self) -> Iterator[requests.Session]:
+        """A session for this thread alone during the block: the last one that was given back."""
+        with self._lock:
+            session = self._idle.pop() if self._idle else new_session()
+        try:
+            yield session
+        finally:
             with self._lock:
-                self._sessions.append(self._local.session)
-        return self._local.session
+                self._idle.append(session)
 
 
 def arriving(response: requests.Response, clock: Clock, seconds: float) -> Iterator[bytes]:

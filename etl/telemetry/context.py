@@ -17,7 +17,13 @@ def about(**fields: str) -> Iterator[None]:
     Not to be used inside a generator, whose caller would carry them too. An error that leaves the
     block takes them along, for whoever tells of it.
     """
-    held = dict(fields)
+    with carrying(dict(fields)):
+        yield
+
+
+@contextmanager
+def carrying(held: dict[str, str]) -> Iterator[None]:
+    """`about` with fields that outlive the block: what is noted in it is added to `held`."""
     token = _ABOUT.set(held)
     try:
         yield
@@ -29,7 +35,10 @@ def about(**fields: str) -> Iterator[None]:
 
 
 def note(**fields: str) -> None:
-    """Add to what this thread's lines carry until the end of the block; nothing outside of one."""
+    """Add to what lines of the block carry until its end; nothing outside of one.
+
+    A thread that was made in the block adds to the same.
+    """
     held = _ABOUT.get()
     if held is not None:
         held.update(fields)

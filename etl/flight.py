@@ -1,0 +1,163 @@
+"""Queries in flight: while one window is loaded, the next are asked for, waited for and read."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, Protocol
+
+from etl.ahead import Ahead
+from etl.errors import AuditEtlError
+from etl.genesys.query import Asked
+from etl.genesys.tally import Tally, tallied
+from etl.ledger import Ledger
+from etl.progress import OpenQuery, Stream
+from etl.records import Page
+from etl.telemetry.context import carrying, note
+from etl.window import Window, stamp
+from etl.wire import QUEUED
+
+#: Bytes of one query's pages that wait to be loaded; one page of 500 audits more at most.
+WAITING_BYTES: Final = 4 * 1024 * 1024
+#: No more queries are open at once. The vendor names no limit, so this is a modest one.
+QUERIES_MAX: Final = 4
+
+
+class Source(Protocol):
+    """One organisation, asked for windows of its audit log. May be used from several threads."""
+
+    @property
+    def seconds_waited(self) -> float:
+        """How long requests were held back by the rate budget so far."""
+        ...
+
+    def ask(self, window: Window, service: str | None) -> Asked:
+        """Create a query for `window`, of one service or of all."""
+        ...
+
+    def pages(self, asked: Asked) -> Iterator[Page]:
+        """Wait for the query, then give its pages to the last cursor.
+
+        Raises:
+            QueryFailed: the query came to nothing; another one may succeed.
+        """
+        ...
+
+
+class Flight:
+    """One window's query: created, then waited for and read by a thread of its own.
+
+    Attributes:
+        window: what it was asked for.
+        about: what log lines about it carry.
+    """
+
+    def __init__(self, window: Window, about: dict[str, str]) -> None:
+        self.window = window
+        self.about = about
+        self._tally = Tally()
+        self._query: OpenQuery | None = None
+        self._pages: Ahead[Page] | None = None
+        self._error: AuditEtlError | None = None
+
+    @property
+    def query(self) -> OpenQuery:
+        """The query.
+
+        Raises:
+            AuditEtlError: the organisation has refused to create it.
+        """
+        if self._query is None:
+            raise self._error or RuntimeError("the query was not asked for")
+        return self._query
+
+    @property
+    def requests(self) -> int:
+        """Requests that it has cost so far."""
+        return self._tally.requests
+
+    @property
+    def starved(self) -> float:
+        """The share of its pages, 0 to 1, that had to be waited for."""
+        return self._pages.starved if self._pages else 0.0
+
+    def depart(
+        self, source: Source, ledger: Ledger, stream: Stream, schedule: str, now: datetime
+    ) -> None:
+        """Create the query, keep its id in the ledger, and begin to read it.
+
+        A refusal is kept for whoever wants the query, when its turn comes.
+        """
+        with carrying(self.about), tallied(self._tally):
+            try:
+                asked = source.ask(self.window, stream.service)
+            except AuditEtlError as error:
+                error.about = error.about or self.about
+                self._error = error
+                return
+            self._query = OpenQuery(self.window, asked.query_id, now)
+            ledger.remember_query(stream, self._query, schedule)
+            self._read(source, asked)
+
+    def resume(self, source: Source, query: OpenQuery) -> None:
+        """Begin to read a query that a dead process has left open."""
+        with carrying(self.about), tallied(self._tally):
+            self._query = query
+            self._read(source, Asked(self.window, query.query_id, QUEUED))
+
+    def pages(self) -> Iterator[Page]:
+        """Its pages, to the last; see `Source.pages`. To be called once, after `query`."""
+        return iter(self._pages or ())
+
+    def close(self) -> None:
+        """Read no further; no thread is left afterwards. May be called twice."""
+        if self._pages is not None:
+            self._pages.close()
+
+    def _read(self, source: Source, asked: Asked) -> None:
+        note(query_id=asked.query_id)
+        name = f"pages of {asked.query_id}"
+        self._pages = Ahead(source.pages(asked), _bytes_of, WAITING_BYTES, name)
+
+
+@dataclass(slots=True)
+class Depth:
+    """How many queries should be in flight: as many as it takes for pages to be there in time.
+
+    Attributes:
+        queries: so many, 1 to `QUERIES_MAX`; 1 as long as nobody knows how long windows should be.
+    """
+
+    queries: int
+    _waited: float
+
+    @classmethod
+    def of(cls, source: Source, *, density_known: bool) -> "Depth":
+        """Where a run begins."""
+        return cls(2 if density_known else 1, source.seconds_waited)
+
+    def learn(self, source: Source, starved: float) -> None:
+        """Adapt to a flight that has ended.
+
+        More help only if pages were waited for, and if it was not the budget that held them up.
+        """
+        waited, self._waited = source.seconds_waited - self._waited, source.seconds_waited
+        if starved > 0.5 and waited == 0.0:
+            self.queries = min(self.queries + 1, QUERIES_MAX)
+        elif starved < 0.1:
+            self.queries -= 1
+        self.queries = max(self.queries, 2)
+
+
+def about_window(stream: Stream, window: Window, schedule: str) -> dict[str, str]:
+    """What log lines about the export of a window carry."""
+    return {
+        "organization": stream.organization,
+        "stream": stream.name,
+        "window_start": stamp(window.start),
+        "window_end": stamp(window.end),
+        "schedule": schedule,
+    }
+
+
+def _bytes_of(page: Page) -> int:
+    return sum(map(len, page.records))

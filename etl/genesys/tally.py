@@ -1,0 +1,46 @@
+"""How many requests a piece of work has cost, whichever threads it is done in."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Final
+
+
+class Tally:
+    """Counts the requests that are sent within `tallied`, and in threads that are made there."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._requests = 0
+
+    @property
+    def requests(self) -> int:
+        """Requests counted so far; those for tokens, polls and further attempts count too."""
+        with self._lock:
+            return self._requests
+
+    def add(self) -> None:
+        """Count one more."""
+        with self._lock:
+            self._requests += 1
+
+
+_TALLY: Final[ContextVar[Tally | None]] = ContextVar("tally", default=None)
+
+
+@contextmanager
+def tallied(tally: Tally) -> Iterator[None]:
+    """Let `tally` count what is sent during the block."""
+    token = _TALLY.set(tally)
+    try:
+        yield
+    finally:
+        _TALLY.reset(token)
+
+
+def count_request() -> None:
+    """Count a request for whoever tallies here."""
+    tally = _TALLY.get()
+    if tally is not None:
+        tally.add()
