@@ -21,6 +21,10 @@ from etl.errors import ConfigurationError, DestinationUnavailable, SchemaBehind
 LOCK_SECONDS: Final = 30
 CONNECT_SECONDS: Final = 10
 
+#: Of an SQLite file in memory, at most: ids come in no order, and with SQLite's own 2 MiB each
+#: transaction reads the pages of its indexes anew (a fifth fewer rows a second at 50,000 audits).
+SQLITE_CACHE_KIB: Final = 32 * 1024
+
 #: What a PostgreSQL session begins with. A process that hangs, or whose machine is gone, in the
 #: middle of a transaction must not hold up whoever takes over from it: its locks are given back
 #: after about a minute, and nobody waits for one without end.
@@ -117,6 +121,7 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:  # noqa: ANN401 -
     cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA synchronous=NORMAL")
+    cursor.execute(f"PRAGMA cache_size=-{SQLITE_CACHE_KIB}")
     cursor.close()
 
 

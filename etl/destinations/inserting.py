@@ -113,9 +113,9 @@ class Inserter:
             _copy(connection, table, rows)
             return
         times = [n for n, column in enumerate(table.c) if isinstance(column.type, schema.UtcTime)]
-        statement = self._statement(table)
-        name = self._dialect.name
-        connection.exec_driver_sql(statement, [_with_times(row, times, name) for row in rows])
+        if times:
+            rows = [_with_times(row, times, self._dialect.name) for row in rows]
+        connection.exec_driver_sql(self._statement(table), rows)
 
     def _statement(self, table: sa.Table) -> str:
         quote = self._dialect.identifier_preparer.quote

@@ -4,9 +4,9 @@ The columns of `audit_events` without the organisation, which the folder's name 
 changes nested as lists of structs in the order of their position.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from itertools import accumulate
+from itertools import accumulate, chain
 from operator import attrgetter
 from typing import Final
 
@@ -79,25 +79,37 @@ def table_of(audits: Sequence[Audit], loaded_at: datetime) -> pa.Table:
 
 def _array(field: pa.Field, audits: Sequence[Audit], loaded_at: datetime) -> pa.Array:
     if field.name == "loaded_at":
-        return pa.array([loaded_at] * len(audits), field.type)
-    if field.name == PROPERTY_CHANGES:
-        return _lists(field.type, [audit.property_changes for audit in audits])
-    if field.name == ENTITY_CHANGES:
-        return _lists(field.type, [audit.entity_changes for audit in audits])
+        return pa.repeat(pa.scalar(loaded_at, field.type), len(audits))
     values = list(map(attrgetter(field.name), audits))
+    if field.name in {PROPERTY_CHANGES, ENTITY_CHANGES}:
+        return _lists(field.type, values)
     if field.name in _MAPS:
-        values = [None if value is None else list(value.items()) for value in values]
+        return _maps(field.type, values)
     return pa.array(values, field.type)
 
 
 def _lists(kind: pa.DataType, rows: Sequence[Sequence[object]]) -> pa.Array:
     """A list of structs for each row, column by column rather than object by object."""
-    offsets = list(accumulate((len(row) for row in rows), initial=0))
-    flat = [change for row in rows for change in row]
+    flat = list(chain.from_iterable(rows))
     struct = kind.value_type
     arrays = [pa.array(list(map(attrgetter(f.name), flat)), f.type) for f in struct]
     values = pa.StructArray.from_arrays(arrays, fields=list(struct))
-    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), values, type=kind)
+    offsets = pa.array(accumulate(map(len, rows), initial=0), pa.int32())
+    return pa.ListArray.from_arrays(offsets, values, type=kind)
+
+
+def _maps(kind: pa.DataType, rows: Sequence[Mapping[str, str | None] | None]) -> pa.Array:
+    """A map for each row, or null, keys and values column by column."""
+    there = [row for row in rows if row is not None]
+    keys = pa.array(list(chain.from_iterable(there)), kind.key_type)
+    items = pa.array([value for row in there for value in row.values()], kind.item_type)
+    lengths = [0 if row is None else len(row) for row in rows]
+    starts = accumulate(lengths, initial=0)
+    # A row whose offset is null is null itself; the last offset is the end of all.
+    offsets = [None if row is None else start for row, start in zip(rows, starts, strict=False)]
+    return pa.MapArray.from_arrays(
+        pa.array([*offsets, sum(lengths)], pa.int32()), keys, items, type=kind
+    )
 
 
 def require_known(columns: pa.Schema, path: str) -> None:

@@ -9,10 +9,12 @@ than the receipts prove, which the next run finds there by their keys.
 A lake has one writer: whoever loads holds its lease, and confirms it before each file.
 """
 
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from operator import attrgetter
 from pathlib import Path
 from typing import Final
 
@@ -145,12 +147,10 @@ class ParquetDestination:
         for group in grouped(batches, GROUP_BYTES):
             events, rejects = events + len(group.audits), rejects + len(group.rejects)
             self._keep_aside(draft.stream.organization, group)
-            by_partition: dict[str, list[Audit]] = {}
-            for audit in sorted(group.audits, key=lambda a: (a.event_date, a.id)):
-                by_partition.setdefault(audit.event_date.strftime(self._folder), []).append(audit)
+            audits = sorted(group.audits, key=attrgetter(*KEY))
             with translated(self._storage):
-                for partition, audits in by_partition.items():
-                    staging.spill(partition, table_of(audits, self._now()))
+                for partition, those in _by_partition(audits, self._folder):
+                    staging.spill(partition, table_of(those, self._now()))
         return events, rejects
 
     def _keep_aside(self, organization: str, group: Batch) -> None:
@@ -215,6 +215,16 @@ class _New:
 
     count: int
     late: Late
+
+
+def _by_partition(audits: Sequence[Audit], folder: str) -> Iterator[tuple[str, Sequence[Audit]]]:
+    """The audits of each partition, and its folders; they must be sorted by time."""
+    start = 0
+    while start < len(audits):
+        partition = audits[start].event_date.strftime(folder)
+        end = bisect_left(audits, span_of(partition).end, lo=start, key=attrgetter("event_date"))
+        yield partition, audits[start:end]
+        start = end
 
 
 def _marked(tables: Iterator[pa.Table], *, new: bool) -> Iterator[pa.Table]:
