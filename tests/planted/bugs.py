@@ -256,21 +256,49 @@ BUGS = [
         "etl/pipeline.py",
         (
             (
-                "    for page in job.source.pages(asked):\n",
+                "    for page in flight.pages():\n",
                 "    def whole() -> Iterator[Page]:\n        try:\n"
-                "            yield from job.source.pages(asked)\n"
+                "            yield from flight.pages()\n"
                 "        except QueryFailed:\n            return\n\n    for page in whole():\n",
+            ),
+            (
+                "from etl.records import Batch, clip, normalise",
+                "from etl.records import Batch, Page, clip, normalise",
             ),
         ),
         (_cell("queries vanish after two pages"),),
+    ),
+    Bug(
+        "an error of the thread that reads ends the pages quietly",
+        "etl/ahead.py",
+        (("        if self._error is not None:\n", "        if self._error is self:\n"),),
+        (_cell("queries vanish after two pages"),),
+    ),
+    Bug(
+        "what was given up passes for whole",
+        "etl/ahead.py",
+        (
+            (
+                "        except BaseException as caught:",
+                "        except GivenUp:\n            pass\n"
+                "        except BaseException as caught:",
+            ),
+        ),
+        ("tests/test_ahead.py",),
+    ),
+    Bug(
+        "a thread goes on reading what nobody waits for",
+        "etl/genesys/clock.py",
+        (("        require_wanted()\n        self._wait(seconds)", "        self._wait(seconds)"),),
+        ("tests/test_ahead.py",),
     ),
     Bug(
         "after a death only its queries are gone on with",
         "etl/pipeline.py",
         (
             (
-                "    for rest in gaps((query.window for query in left), span):\n",
-                "    for rest in () if left else gaps((query.window for query in left), span):\n",
+                "        for rest in gaps((query.window for query in left), span):\n",
+                "        for rest in () if left else gaps((q.window for q in left), span):\n",
             ),
         ),
         ("tests/test_histories.py", "-k", "sqlite"),
