@@ -97,6 +97,7 @@ class App:
         self._to_close = ExitStack()
         self._sources: dict[str, AuditSource] = {}
         self._engine: sa.Engine | None = None
+        self._told: set[tuple[str, ...]] = set()
 
     def __enter__(self) -> Self:
         return self
@@ -163,6 +164,13 @@ class App:
                 raise
             with self._lock:  # Alembic is not made for threads
                 self.migrate()
+
+    def first_time(self, *subject: str) -> bool:
+        """Whether nobody has asked so about `subject` since this app was made."""
+        with self._lock:
+            first = subject not in self._told
+            self._told.add(subject)
+        return first
 
     def migrate(self) -> tuple[str | None, str | None]:
         """Bring the tables to the newest schema; give the version before and after."""

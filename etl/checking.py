@@ -5,17 +5,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Final
 
 from etl.app import App
+from etl.caveats import CLOCK_REMEDY, SKEW_MAX, clock_text
 from etl.database import describe, reading, schema_version
 from etl.errors import AuditEtlError, DestinationUnavailable, SchemaBehind
 from etl.genesys.query import AuditSource
 from etl.schema import HEAD
-from etl.window import format_duration
 
 #: A clock that is off by more is worth a word: windows end at the earlier of the two clocks.
-SKEW_MAX: Final = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +79,10 @@ def _permission(source: AuditSource) -> str:
 def _clock(about: str, skew: timedelta | None) -> Finding:
     if skew is None:
         return Finding(about, "warning", "the organisation's answers carry no time to compare with")
-    text = format_duration(abs(skew))
-    side = "ahead of" if skew < timedelta(0) else "behind"
-    detail = f"ours is {text} {side} the organisation's"
+    detail = clock_text(skew)
     if abs(skew) <= SKEW_MAX:
         return Finding(about, "ok", detail)
-    remedy = "set it by NTP; until then windows end by the earlier clock and nothing is lost"
-    return Finding(about, "warning", f"{detail}: {remedy}")
+    return Finding(about, "warning", f"{detail}: {CLOCK_REMEDY}")
 
 
 def _lake(app: App) -> str:

@@ -105,6 +105,10 @@ class NotPermitted(AuditEtlError):
     exit_status = 77
 
 
+class ServiceRefused(NotPermitted):
+    """The organisation refuses one service to a client that it lets ask for audits."""
+
+
 class ConfigurationError(AuditEtlError):
     """A setting is wrong, missing or unknown."""
 

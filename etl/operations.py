@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from math import ceil
 from typing import Final, TypeVar
 
-from etl import leases, pipeline, schedules
+from etl import caveats, leases, pipeline, schedules
 from etl.app import App
 from etl.destinations import Destination, Fence
 from etl.errors import (
@@ -16,6 +16,7 @@ from etl.errors import (
     ConfigurationError,
     DestinationUnavailable,
     LeaseHeld,
+    ServiceRefused,
     Stopped,
     UsageError,
 )
@@ -68,7 +69,8 @@ def run(
 ) -> Iterator[Receipt | Failure]:
     """Bring every stream up to now less the lag, once.
 
-    A stream's failure is given as such and holds up no other.
+    A stream's failure is given as such and holds up no other. A service that the organisation
+    refuses, while it lets others be exported, is warned of, and its watermark stays.
 
     Args:
         app: the configuration at work.
@@ -91,15 +93,19 @@ def run(
 
     def export(stream: Stream) -> Iterator[Receipt]:
         source = app.source(stream.organization)
-        until = _horizon(app, source)
+        until = _horizon(app, stream.organization, source)
         lease_name = WRITER if destination.one_writer else str(stream)
         with _held(app, lease_name, wait) as fence:
             mark = app.ledger.begin(stream, _begin(app, until), app.now())
             name, spans = _due(app, stream, mark, until, lookback)
+            if spans:
+                caveats.warn_of_retention(app, stream.organization, spans[0])
             job = _job(app, stream, destination, schedule or name, fence, watch)
             yield from pipeline.catch_up(job, spans)
 
-    return _in_turn([s for s in app.streams() if organization in {None, s.organization}], export)
+    return _in_turn(
+        app, [s for s in app.streams() if organization in {None, s.organization}], export
+    )
 
 
 def backfill(
@@ -122,7 +128,7 @@ def backfill(
             job = _job(app, stream, destination, BACKFILL, fence, watch)
             yield from pipeline.backfill(job, span)
 
-    return _in_turn(streams, export)
+    return _in_turn(app, streams, export)
 
 
 def verify(
@@ -151,26 +157,37 @@ def verify(
             for _ in pipeline.backfill(job, span):
                 yield found.popleft()
 
-    return _in_turn(streams, export)
+    return _in_turn(app, streams, export)
 
 
 def _require_past(app: App, span: Window, stream: Stream) -> None:
-    latest = _horizon(app, app.source(stream.organization))
+    caveats.warn_of_retention(app, stream.organization, span)
+    latest = _horizon(app, stream.organization, app.source(stream.organization))
     if span.end > latest:
         raise UsageError(_too_late(span.end, latest))
 
 
 def _in_turn(
-    streams: Sequence[Stream], export: Callable[[Stream], Iterator[Outcome]]
+    app: App, streams: Sequence[Stream], export: Callable[[Stream], Iterator[Outcome]]
 ) -> Iterator[Outcome | Failure]:
     """Export the streams one after the other; one that fails is told of and holds up no other."""
+    refused: list[tuple[Stream, ServiceRefused]] = []
+    exported: set[str] = set()
     for stream in streams:
         try:
             yield from export(stream)
+            exported.add(stream.organization)
         except (Stopped, DestinationUnavailable):
             raise
+        except ServiceRefused as error:
+            refused.append((stream, error))
         except AuditEtlError as error:
             yield Failure(stream, error)
+    for stream, refusal in refused:
+        if stream.organization in exported:
+            caveats.warn_of_refusal(app, stream, refusal)
+        else:
+            yield Failure(stream, refusal)
 
 
 def _job(
@@ -250,8 +267,9 @@ def _too_late(instant: datetime, latest: datetime) -> str:
     )
 
 
-def _horizon(app: App, source: AuditSource) -> datetime:
+def _horizon(app: App, organization: str, source: AuditSource) -> datetime:
     source.sign_in()  # its answer tells how far the organisation's clock is from ours
+    caveats.warn_of_clock(app, organization, source)
     return horizon(app.now(), app.settings.lag, source.clock_skew)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from etl.window import Window
@@ -40,6 +40,10 @@ class Stream:
     def service(self) -> str | None:
         """The service to ask for; None for all."""
         return None if self.name == ALL_SERVICES else self.name
+
+
+#: How long the vendor keeps an audit: "at a minimum ... less than one year old", by its help pages.
+RETENTION: Final = timedelta(days=365)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,9 @@ from typing import Final
 from etl import lateness, verified
 from etl.lateness import LateArrivals
 from etl.ledger import Ledger
-from etl.progress import Mark, Receipt, Stream, Verification
+from etl.progress import RETENTION, Mark, Receipt, Stream, Verification
 from etl.window import Window, floor_second, gaps
 
-#: The vendor keeps audits for about a year.
-RETENTION: Final = timedelta(days=365)
 _DAY: Final = timedelta(days=1)
 
 

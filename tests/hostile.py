@@ -155,7 +155,7 @@ class World:
         *,
         asked_again: bool,
     ) -> Outcome:
-        services = {stream.service for stream in app.streams()}
+        services = {stream.service for stream in app.streams()} - {self.refused}
         promised = {
             audit.id: audit
             for audit in self.shown(BEGIN, self.until).values()
@@ -173,6 +173,11 @@ class World:
         still = self.shown(BEGIN, self.until).keys()
         result.promised = {name: promised[name] for name in promised.keys() & still}
         return result
+
+    @property
+    def refused(self) -> str:
+        """The service that the organisation does not let us ask for; empty if there is none."""
+        return self.simulator.faults.forbidden_service
 
     @property
     def until(self) -> datetime:

@@ -55,7 +55,7 @@ CELLS = [
     Cell("silence of five minutes", "stall_every=5"),
     Cell("answers drop by drop", "drip_every=4 drip_seconds=600"),
     Cell("a permission is missing", "deny_permission", 77),
-    Cell("a service is forbidden", "forbidden_service=Directory", 77, SERVICES),
+    Cell("a service is forbidden", "forbidden_service=Directory", 0, SERVICES),
     Cell("a service appears tomorrow", "new_service=Directory"),
     Cell("no interval over a day", "interval_days=1", 0, {"AUDIT_ETL_MAX_WINDOW": "30d"}),
     Cell("an interval includes its end", "include_interval_end"),

@@ -14,9 +14,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from etl.errors import SourceUnavailable
 from etl.genesys.events import Requested, Succeeded, Waited
 from etl.monitoring import gauges
-from etl.monitoring.condition import RETENTION, Condition, StreamCondition
+from etl.monitoring.condition import Condition, StreamCondition
 from etl.monitoring.health import Monitor
-from etl.progress import Late, Receipt, Stream
+from etl.progress import RETENTION, Late, Receipt, Stream
 from etl.window import Window
 from tests.programs import program
 from tests.simulated import NOW

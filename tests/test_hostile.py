@@ -69,6 +69,9 @@ def assert_that_nothing_is_claimed_falsely(world: World, outcome: Outcome) -> No
         mark = ledger.mark(stream)
         assert mark is not None
         assert mark.watermark <= world.until
+        if stream.service == world.refused:
+            assert mark.watermark == BEGIN, "claimed of a service that was refused"
+            continue
         assert outcome.status != 0 or mark.watermark >= outcome.span.end
         proved = within(outcome.promised, stream, Window(BEGIN - DAY, max(BEGIN, mark.watermark)))
         assert proved <= set(ids), "lost before the watermark"
@@ -94,6 +97,24 @@ def test_nothing_is_lost_doubled_or_claimed_falsely(hostile: World, cell: Cell) 
     assert_that_nothing_is_claimed_falsely(hostile, outcome)
     if outcome.status != 0:
         assert_that_a_run_without_faults_completes(hostile)
+
+
+def test_a_refused_service_is_told_of_and_alone_it_is_a_failure(
+    hostile: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    services = "AUDIT_ETL_ORGANIZATIONS__DEFAULT__SERVICES"
+    hostile.simulator.faults = Faults(forbidden_service="Directory")
+
+    hostile.settings = {services: "ContactCenter,Directory"}
+    both = hostile.run()
+    told = [record.getMessage() for record in caplog.records if "Directory" in record.getMessage()]
+    hostile.settings = {services: "Directory"}
+    alone = hostile.run()
+
+    assert (both.status, alone.status) == (0, 77)
+    [warning] = told
+    assert "is not exported, the other services are" in warning
+    assert "take 'Directory' out of organizations.default.services" in warning
 
 
 @pytest.mark.parametrize("seed", range(4))

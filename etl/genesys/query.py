@@ -9,7 +9,14 @@ from datetime import datetime, timedelta
 from hashlib import blake2b
 from typing import Final
 
-from etl.errors import ConfigurationError, QueryFailed, SourceBrokePromise, WindowTooLong
+from etl.errors import (
+    ConfigurationError,
+    NotPermitted,
+    QueryFailed,
+    ServiceRefused,
+    SourceBrokePromise,
+    WindowTooLong,
+)
 from etl.genesys.audits import AuditApi
 from etl.genesys.auth import OAuthClient
 from etl.genesys.clock import Clock
@@ -30,6 +37,17 @@ _LOG = logging.getLogger(__name__)
 _PAGE_SIZE_FLOOR: Final = 25
 #: How a live organisation refuses an interval; 31 days by most reports, 7 by one.
 _TOO_LONG: Final = re.compile(r"interval\b.*\bnot exceed \d+ days?\b", re.IGNORECASE)
+#: Codes of a 403 that hold for every service.
+_ABOUT_THE_CLIENT: Final = frozenset(
+    {
+        None,
+        "missing.permissions",
+        "missing.any.permissions",
+        "app.not.authorized.for.scope",
+        "authz.policy.denied",
+        "ip.not.authorized",
+    }
+)
 _KNOWN_STATES: Final = frozenset({QUEUED, RUNNING, SUCCEEDED, FAILED, CANCELLED})
 
 
@@ -102,6 +120,7 @@ class AuditSource:
         Raises:
             WindowTooLong: the organisation takes no interval of that length.
             ConfigurationError: it does not know the service.
+            ServiceRefused: it knows it, and does not show it to this client.
             AuditEtlError: see `Transport.call`.
         """
         try:
@@ -113,6 +132,13 @@ class AuditSource:
                 raise WindowTooLong(
                     f"organisation {self._api.organization}: {error.refusal}; {window} is asked "
                     "for in halves, a max_window as short as that saves the attempts"
+                ) from error
+            raise
+        except NotPermitted as error:
+            if service is not None and _is_refusal_of_service(error):
+                raise ServiceRefused(
+                    f"{error}; or take {service!r} out of "
+                    f"organizations.{self._api.organization}.services"
                 ) from error
             raise
         return Asked(window, created.id or "", created.state, self._api.transport.clock.now())
@@ -280,6 +306,14 @@ def _has_expired(error: Refused, cursor: str | None) -> bool:
     refusal = error.refusal
     cursor_refused = refusal.status == 400 and cursor is not None and not refusal.too_large
     return refusal.status in {404, 410} or cursor_refused
+
+
+def _is_refusal_of_service(error: NotPermitted) -> bool:
+    """Whether it is about what was asked for, not about asking for audits at all."""
+    cause = error.__cause__
+    if not isinstance(cause, Refused) or cause.refusal.status != 403:
+        return False
+    return cause.refusal.code not in _ABOUT_THE_CLIENT
 
 
 def _is_about_service(error: Refused, service: str | None) -> bool:

@@ -3,16 +3,12 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Final
 
 from etl.app import App
 from etl.database import require_schema
 from etl.errors import AuditEtlError, SchemaBehind
-from etl.progress import Stream
+from etl.progress import RETENTION, Stream
 from etl.window import format_duration
-
-#: How long the source keeps an audit, "about a year"; what is older cannot be had any more.
-RETENTION: Final = timedelta(days=365)
 
 
 @dataclass(frozen=True, slots=True)
