@@ -5,6 +5,8 @@ damages would stay damaged.
 """
 
 import json
+import random
+from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -54,12 +56,21 @@ class Organisation:
 
 
 def simulator_of(begin: datetime, first: int = 0, size: int = 0) -> Simulator:
-    """A simulated organisation with an audit every second, of so many characters and some."""
+    """A simulated organisation with an audit every second.
+
+    Args:
+        begin: the time of the first.
+        first: its number.
+        size: about how many bytes each has; they do not compress.
+    """
     changes: list[dict[str, Any]] = [{"property": "name", "oldValues": ["a"], "newValues": ["b"]}]
-    more = {"propertyChanges": changes} | ({"context": {"note": "n" * size}} if size else {})
+    noise = b64encode(random.Random(first).randbytes(size)).decode()
     seconds = int((PAST + AHEAD).total_seconds())
     moments = [(n, begin + timedelta(seconds=n)) for n in range(seconds)]
-    log = AuditLog.of((audit(first + n, at, **more), at) for n, at in moments)
+    log = AuditLog.of(
+        (audit(first + n, at, propertyChanges=changes, context={"noise": noise[n:]}), at)
+        for n, at in moments
+    )
     return Simulator(log=log, client_id=CLIENT_ID, client_secret=SECRET, query_seconds=0)
 
 

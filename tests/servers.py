@@ -14,6 +14,7 @@ from uuid import uuid4
 
 import sqlalchemy as sa
 
+from tests.daemons import until
 from tests.disks import Disk, small_disk
 
 POSTGRES = "postgresql+psycopg://postgres@127.0.0.1:5432/postgres"
@@ -88,25 +89,25 @@ class OwnPostgres:
         assert self._started("initdb", *places, *plain).wait(300) == 0
 
     def start(self) -> None:
-        """Return once it answers."""
+        """Return once it answers, whether it ended as asked, crashed, or never ran."""
         options = {"listen_addresses": "127.0.0.1", "port": self.port, "fsync": "off"}
         if self.disk:
             options |= {"min_wal_size": "2MB", "max_wal_size": "8MB"}
         given = [f"--{name}={value}" for name, value in options.items()]
         places: list[str | Path] = ["-D", self._home / "data", "-k", self._home]
-        self._server = self._started("postgres", *places, *given)
-        while not _answers(self.url):
-            assert self.runs(), "the PostgreSQL of the wheel did not start"
+
+        def answers() -> bool:
+            if self._server is None or self._server.poll() is not None:
+                self._server = self._started("postgres", *places, *given)
+            return _answers(self.url)
+
+        until(answers, "the PostgreSQL of the wheel answers", 120)
 
     def stop(self) -> None:
         """End it at once, with its sessions, as an administrator does who restarts it."""
         if self._server is not None:
             self._server.send_signal(signal.SIGINT)
             self._server.wait(60)
-
-    def runs(self) -> bool:
-        """Whether it has not ended, by itself or as asked."""
-        return self._server is not None and self._server.poll() is None
 
     def _started(self, program: str, *arguments: str | Path) -> "subprocess.Popen[bytes]":
         entry = self.disk.entry(self._user) if self.disk else []
