@@ -2,7 +2,7 @@
 
 import subprocess
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 import sqlalchemy as sa
 
@@ -67,10 +67,13 @@ def running_amid_a_transaction(
 
 
 def end_sessions(engine: sa.Engine, which: Mapping[str, str]) -> int:
-    """End the sessions that a query of `which` finds; give how many."""
+    """End the sessions that a query of `which` finds; give how many, when they are gone."""
     name = engine.dialect.name
+    query = sa.text(which[name])
     with administrator(engine) as connection:
-        sessions = connection.execute(sa.text(which[name])).scalars().all()
+        sessions = connection.execute(query).scalars().all()
         for session in sessions:
-            connection.exec_driver_sql(_END[name].format(session))
+            with suppress(sa.exc.OperationalError):  # it has ended by itself
+                connection.exec_driver_sql(_END[name].format(session))
+        until(lambda: not connection.execute(query).all(), "the sessions have ended")
     return len(sessions)
