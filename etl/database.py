@@ -6,6 +6,7 @@ rows, as PostgreSQL does, so that a transaction sees what the one it waited for 
 """
 
 import os
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,7 @@ from sqlalchemy import event, exc
 from etl import schema
 from etl.errors import ConfigurationError, DestinationUnavailable, SchemaBehind
 
-#: How long a writer waits for another on SQLite, and for a server to accept a connection.
+#: How long a lock of another session is waited for, and for a server to accept a connection.
 LOCK_SECONDS: Final = 30
 CONNECT_SECONDS: Final = 10
 
@@ -29,12 +30,16 @@ SQLITE_CACHE_KIB: Final = 32 * 1024
 #: middle of a transaction must not hold up whoever takes over from it: its locks are given back
 #: after about a minute, and nobody waits for one without end.
 _POSTGRESQL: Final = (
-    f"-c timezone=UTC -c lock_timeout={LOCK_SECONDS}s -c idle_in_transaction_session_timeout=60s "
+    "-c timezone=UTC -c lock_timeout={lock_seconds}s -c idle_in_transaction_session_timeout=60s "
     "-c tcp_keepalives_idle=30 -c tcp_keepalives_interval=10 -c tcp_keepalives_count=3"
 )
 
 #: The same on MySQL and MariaDB, which end any session that is idle for so long; the pool copes.
-_MYSQL: Final = "SET SESSION wait_timeout = 120"
+#: Locks of rows and of whole tables have a limit each there.
+_MYSQL: Final = (
+    "SET SESSION wait_timeout = 120, innodb_lock_wait_timeout = {lock_seconds}, "
+    "lock_wait_timeout = {lock_seconds}"
+)
 
 #: How often a transaction is tried that others keep getting in the way of.
 ATTEMPTS: Final = 10
@@ -49,8 +54,12 @@ class Contended(DestinationUnavailable):
     """The database undid a transaction in favour of another one's."""
 
 
-def open_engine(url: str) -> sa.Engine:
+def open_engine(url: str, lock_seconds: int = LOCK_SECONDS) -> sa.Engine:
     """An engine for `url`; nothing is connected yet, but an SQLite file exists afterwards.
+
+    Args:
+        url: of SQLAlchemy's kind.
+        lock_seconds: for how long a statement waits for another session's lock before it fails.
 
     Raises:
         ConfigurationError: the URL cannot be read, or its driver is not installed.
@@ -58,7 +67,7 @@ def open_engine(url: str) -> sa.Engine:
     """
     try:
         parsed = sa.make_url(url)
-        engine = sa.create_engine(parsed, **_options(parsed))
+        engine = sa.create_engine(parsed, **_options(parsed, lock_seconds))
     except exc.ArgumentError as error:
         raise ConfigurationError(f"the database URL cannot be read: {error}") from None
     except exc.NoSuchModuleError as error:
@@ -75,18 +84,18 @@ def open_engine(url: str) -> sa.Engine:
     return engine
 
 
-def _options(url: sa.URL) -> dict[str, Any]:
+def _options(url: sa.URL, lock_seconds: int) -> dict[str, Any]:
     backend = url.get_backend_name()
     # As many connections as there are threads: none waits for another's to be given back.
     unbounded = {"max_overflow": -1}
     if backend == "sqlite":
-        return unbounded | {"connect_args": {"timeout": LOCK_SECONDS}}
+        return unbounded | {"connect_args": {"timeout": lock_seconds}}
     if backend == "postgresql":
         return unbounded | {
             "connect_args": {
                 "connect_timeout": CONNECT_SECONDS,
                 "application_name": "audit-etl",
-                "options": _POSTGRESQL,
+                "options": _POSTGRESQL.format(lock_seconds=lock_seconds),
             },
             "pool_pre_ping": True,
         }
@@ -94,7 +103,7 @@ def _options(url: sa.URL) -> dict[str, Any]:
         "connect_args": {
             "connect_timeout": CONNECT_SECONDS,
             "charset": "utf8mb4",
-            "init_command": _MYSQL,
+            "init_command": _MYSQL.format(lock_seconds=lock_seconds),
         },
         "isolation_level": "READ COMMITTED",
         "pool_pre_ping": True,
@@ -139,7 +148,8 @@ def transact(engine: sa.Engine, work: Callable[[sa.Connection], Result]) -> Resu
 
     Raises:
         DestinationUnavailable: the database cannot be reached, is full or read-only, lost the
-            connection, or refused for the sake of others too often.
+            connection, refused for the sake of others too often, or another session held a lock
+            for too long.
         IntegrityError: the rows break a rule of the tables again and again, which is a bug.
     """
     attempt = 1
@@ -190,10 +200,11 @@ def translated(engine: sa.Engine) -> Iterator[None]:
     except exc.IntegrityError:
         raise
     except exc.DBAPIError as error:
-        kind = Contended if _is_conflict(error) else DestinationUnavailable
+        codes = _codes(error)
+        kind = DestinationUnavailable if codes.isdisjoint(_CONFLICTS) else Contended
         raise kind(
             f"{describe(engine)} failed: {_first_line(error)}; nothing that was in work counts as "
-            "done, run the same command again when it is mended"
+            f"done, run the same command again when {_mended(codes)}"
         ) from error
 
 
@@ -208,15 +219,30 @@ def _first_line(error: exc.DBAPIError) -> str:
     return lines[0] if lines else type(error.orig).__name__
 
 
-#: SQLSTATEs and MySQL errors of a transaction that lost against another: try it again.
-_CONFLICTS: Final = frozenset({"40001", "40P01", 1213, 1205})
+#: Codes of a transaction that lost against another: try it again.
+_CONFLICTS: Final = frozenset({"40001", "40P01", 1213})
+
+#: Codes of what a user can mend, and the state in which the command may be run again.
+_MENDED: Final = (
+    ({"55P03", 1205, sqlite3.SQLITE_BUSY}, "the other session, which holds a lock, has ended"),
+    (
+        {"25006", "42501", 1044, 1142, 1290, 1792, 1836, sqlite3.SQLITE_READONLY},
+        "this user may write to it",
+    ),
+    ({"53100", 1021, 1114, sqlite3.SQLITE_FULL}, "there is room on its disk"),
+)
 
 
-def _is_conflict(error: exc.DBAPIError) -> bool:
-    """Whether the database undid the transaction in favour of another one's."""
-    arguments = error.orig.args if error.orig else ()
-    state = vars(type(error.orig)).get("sqlstate")
-    return state in _CONFLICTS or bool(arguments and arguments[0] in _CONFLICTS)
+def _codes(error: exc.DBAPIError) -> set[object]:
+    """What the driver calls the error: an SQLSTATE, MySQL's number, or SQLite's primary code."""
+    own = error.orig
+    codes = {getattr(own, "sqlstate", None), getattr(own, "sqlite_errorcode", 0) & 0xFF}
+    return codes | set(own.args[:1] if own else ())
+
+
+def _mended(codes: set[object]) -> str:
+    """When the command may be run again."""
+    return next((when for known, when in _MENDED if known & codes), "it is mended")
 
 
 def schema_version(engine: sa.Engine) -> str | None:

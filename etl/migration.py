@@ -12,7 +12,8 @@ from alembic import command
 from alembic.config import Config
 
 from etl.bundled import bundled
-from etl.database import translated
+from etl.database import LOCK_SECONDS, describe, translated
+from etl.errors import DestinationUnavailable
 
 
 def upgrade(engine: sa.Engine) -> None:
@@ -20,9 +21,10 @@ def upgrade(engine: sa.Engine) -> None:
 
     Raises:
         DestinationUnavailable: the database refused; on SQLite and PostgreSQL each migration is
-            then whole or absent, on MySQL and MariaDB a part of one may stay: run it again.
+            then whole or absent, on MySQL and MariaDB a part of one may stay, and the next
+            upgrade completes it.
     """
-    with translated(engine), engine.begin() as connection, _alone(connection):
+    with translated(engine), engine.begin() as connection, alone(connection):
         command.upgrade(_config(connection), "head")
 
 
@@ -55,12 +57,27 @@ def scripts() -> Path:
 
 
 @contextmanager
-def _alone(connection: sa.Connection) -> Iterator[None]:
-    """Let one process migrate at a time; SQLite's own write lock does that already."""
+def alone(connection: sa.Connection) -> Iterator[None]:
+    """Let one process migrate at a time; SQLite's own write lock does that already.
+
+    Raises:
+        DestinationUnavailable: another process still migrates after `LOCK_SECONDS`.
+    """
     if connection.dialect.name == "postgresql":
         connection.exec_driver_sql("SELECT pg_advisory_xact_lock(4711220931)")
-    elif connection.dialect.name in {"mysql", "mariadb"}:
-        connection.exec_driver_sql("SELECT GET_LOCK('audit-etl migrate', 60)")
-    yield
-    if connection.dialect.name in {"mysql", "mariadb"}:
-        connection.exec_driver_sql("SELECT RELEASE_LOCK('audit-etl migrate')")
+    if connection.dialect.name not in {"mysql", "mariadb"}:
+        yield
+        return
+    name = "CONCAT('audit-etl migrate ', MD5(DATABASE()))"  # no longer than 64 characters
+    taken = connection.exec_driver_sql(f"SELECT GET_LOCK({name}, {LOCK_SECONDS})").scalar()
+    if taken != 1:
+        raise DestinationUnavailable(
+            f"{describe(connection.engine)} is being migrated by another process: run the same "
+            "command again when that has ended"
+        )
+    try:
+        yield
+    except BaseException:
+        connection.invalidate()  # the lock is the session's, and this one goes back to a pool
+        raise
+    connection.exec_driver_sql(f"SELECT RELEASE_LOCK({name})")

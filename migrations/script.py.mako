@@ -1,7 +1,8 @@
 """${message}.
 
 A migration changes the schema only, stays readable by the release before it, never calls code of
-the product, and is never edited once it has shipped.
+the product, and is never edited once it has shipped. Each of its steps does nothing where it has
+been done: MySQL and MariaDB keep what a migration had done when it died.
 """
 
 import sqlalchemy as sa

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 SECRET = "a-secret-that-must-never-be-seen"
@@ -17,11 +17,11 @@ def environment(**variables: str) -> dict[str, str]:
 
 
 def start(
-    *arguments: str, env: Mapping[str, str], cwd: Path | None = None
+    *arguments: str, env: Mapping[str, str], cwd: Path | None = None, entry: Sequence[str] = ()
 ) -> "subprocess.Popen[str]":
-    """Start a command, its output piped."""
+    """Start a command, its output piped; `entry` brings it to where it shall run."""
     return subprocess.Popen(
-        [sys.executable, "-m", "etl", *arguments],
+        [*entry, sys.executable, "-m", "etl", *arguments],
         env=dict(env) | {"PYTHONPATH": str(Path(__file__).parent.parent)},
         cwd=cwd,
         stdout=subprocess.PIPE,
@@ -31,10 +31,10 @@ def start(
 
 
 def audit_etl(
-    *arguments: str, env: Mapping[str, str], cwd: Path | None = None
+    *arguments: str, env: Mapping[str, str], cwd: Path | None = None, entry: Sequence[str] = ()
 ) -> "subprocess.CompletedProcess[str]":
     """Run a command to its end, at most two minutes."""
-    with start(*arguments, env=env, cwd=cwd) as process:
+    with start(*arguments, env=env, cwd=cwd, entry=entry) as process:
         try:
             out, err = process.communicate(timeout=120)
         finally:

@@ -21,7 +21,7 @@ from etl.destinations.lake.destination import ParquetDestination
 from etl.destinations.lake.storage import storage_of
 from etl.destinations.sql import SqlDestination
 from etl.records import Audit
-from tests import servers
+from tests import disks, servers
 from tests.holdings import audits_in, audits_in_lake
 from tests.samples import LOADED_AT
 
@@ -50,6 +50,16 @@ def mariadb_server() -> str:
             pytest.fail(reason)
         pytest.skip(reason)
     return url
+
+
+@pytest.fixture
+def mounts() -> None:
+    """For tests that mount disks of their own."""
+    if not disks.can_be_mounted():
+        reason = "a disk cannot be mounted here: it takes root and unshare"
+        if REQUIRE_ALL:
+            pytest.fail(reason)
+        pytest.skip(reason)
 
 
 @pytest.fixture(params=["sqlite", "postgresql", "mariadb"])

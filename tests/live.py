@@ -5,6 +5,8 @@ damages would stay damaged.
 """
 
 import json
+import random
+from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -53,20 +55,30 @@ class Organisation:
         )
 
 
-def simulator_of(begin: datetime, first: int = 0) -> Simulator:
-    """A simulated organisation with an audit every second."""
+def simulator_of(begin: datetime, first: int = 0, size: int = 0) -> Simulator:
+    """A simulated organisation with an audit every second.
+
+    Args:
+        begin: the time of the first.
+        first: its number.
+        size: about how many bytes each has; they do not compress.
+    """
     changes: list[dict[str, Any]] = [{"property": "name", "oldValues": ["a"], "newValues": ["b"]}]
+    noise = b64encode(random.Random(first).randbytes(size)).decode()
     seconds = int((PAST + AHEAD).total_seconds())
     moments = [(n, begin + timedelta(seconds=n)) for n in range(seconds)]
-    log = AuditLog.of((audit(first + n, at, propertyChanges=changes), at) for n, at in moments)
+    log = AuditLog.of(
+        (audit(first + n, at, propertyChanges=changes, context={"noise": noise[n:]}), at)
+        for n, at in moments
+    )
     return Simulator(log=log, client_id=CLIENT_ID, client_secret=SECRET, query_seconds=0)
 
 
 @contextmanager
-def living() -> Iterator[Organisation]:
-    """An organisation at work."""
+def living(size: int = 0) -> Iterator[Organisation]:
+    """An organisation at work; see `simulator_of`."""
     begin = clock().replace(microsecond=0) - PAST
-    simulator = simulator_of(begin)
+    simulator = simulator_of(begin, size=size)
     with simulator.log, simulator.serve() as url:
         yield Organisation(simulator, url, begin)
 
@@ -120,6 +132,12 @@ class Copy:
         """Whether the watermark is a few seconds old at most."""
         mark = self.mark
         return mark is not None and clock() - mark.watermark < timedelta(seconds=4)
+
+    def is_complete(self, since: datetime) -> bool:
+        """Whether it holds all until `since` at least; its promises must hold in any case."""
+        self.keeps_its_promises()
+        mark = self.mark
+        return mark is not None and mark.watermark >= since
 
     def goes_on(self, receipts: int) -> bool:
         """Whether there are more than so many receipts and the stream is up to date."""

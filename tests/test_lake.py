@@ -29,7 +29,7 @@ from etl.operations import WRITER
 from etl.records import Batch
 from etl.simulator import AuditLog, Simulator
 from tests.commands import CLIENT_ID, SECRET, audit_etl, environment
-from tests.conftest import REQUIRE_ALL, Place
+from tests.conftest import Place
 from tests.holdings import audits_in_lake
 from tests.samples import LOADED_AT, audits, batch, draft, hours, record
 
@@ -389,12 +389,8 @@ def test_a_bucket_that_is_not_there_is_said_before_anything_is_asked(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("mounts")
 def test_a_full_disk_is_said_and_the_next_run_mends_it(tmp_path: Path) -> None:
-    if subprocess.run(["unshare", "--mount", "true"], check=False).returncode != 0:
-        reason = "a small disk cannot be mounted here: it takes root and unshare"
-        if REQUIRE_ALL:
-            pytest.fail(reason)
-        pytest.skip(reason)
     now = clock()
     begin = now.replace(microsecond=0) - timedelta(days=6)
     disk, copy = tmp_path / "disk", tmp_path / "copy"

@@ -1,10 +1,17 @@
 """The migrations make the tables that the program declares, on every database."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
 import sqlalchemy as sa
 from alembic.script import ScriptDirectory
+from sqlalchemy import event
 
 from etl import migration, schema
-from etl.database import require_schema, schema_version
+from etl.database import open_engine, require_schema, schema_version
+from etl.errors import DestinationUnavailable, SchemaBehind
+from tests import servers
 
 
 def test_the_migrations_make_the_declared_tables(engine: sa.Engine) -> None:
@@ -31,3 +38,79 @@ def test_the_migrations_can_be_undone_and_done_again(engine: sa.Engine) -> None:
 
 def test_the_program_asks_for_the_newest_migration() -> None:
     assert ScriptDirectory(str(migration.scripts())).get_current_head() == schema.HEAD
+
+
+class Died(BaseException):
+    """The process is no more."""
+
+
+@contextmanager
+def dying_at(step: int, engine: sa.Engine) -> Iterator[None]:
+    """Die before the `step`th statement of the block."""
+    counted = 0
+
+    def count(*_: object) -> None:
+        nonlocal counted
+        counted += 1
+        if counted == step:
+            raise Died
+
+    event.listen(engine, "before_cursor_execute", count)
+    try:
+        yield
+    finally:
+        event.remove(engine, "before_cursor_execute", count)
+
+
+def dies_at(step: int, engine: sa.Engine) -> bool:
+    """Migrate, and die at that statement; give whether there was one."""
+    try:
+        with dying_at(step, engine):
+            migration.upgrade(engine)
+    except Died:
+        return True
+    return False
+
+
+def begun_anew(engine: sa.Engine) -> None:
+    """Remove all tables, Alembic's own as well."""
+    migration.downgrade(engine)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("DROP TABLE alembic_version")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_migration_that_died_at_any_statement_is_whole_after_the_next(database_url: str) -> None:
+    first, next_one = open_engine(database_url), open_engine(database_url)
+    step = 1
+    while dies_at(step, first):
+        with pytest.raises(SchemaBehind, match="run `audit-etl migrate`"):
+            require_schema(next_one)
+
+        migration.upgrade(next_one)
+
+        migration.check(next_one)
+        assert schema_version(next_one) == schema.HEAD
+        begun_anew(next_one)
+        step += 1
+
+    first.dispose()
+    next_one.dispose()
+    assert step > 20
+
+
+def test_two_processes_do_not_migrate_at_once(
+    mariadb_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(migration, "LOCK_SECONDS", 1)
+    with servers.fresh_database(mariadb_server) as url:
+        first, second = open_engine(url), open_engine(url)
+        with first.connect() as connection, migration.alone(connection):
+            with pytest.raises(DestinationUnavailable, match="migrated by another process"):
+                migration.upgrade(second)
+
+            assert sa.inspect(second).get_table_names() == []
+        migration.upgrade(second)
+        for engine in (first, second):
+            engine.dispose()

@@ -22,6 +22,8 @@ def configure_logging(*, verbose: bool) -> None:
     root.handlers = [handler]
     root.setLevel(logging.WARNING)
     logging.getLogger("etl").setLevel(logging.INFO if verbose else logging.WARNING)
+    # What it warns of is that it ignores an error which followed from the one that is told.
+    logging.getLogger("psycopg").setLevel(logging.ERROR)
 
 
 def formatter(*, terminal: bool) -> logging.Formatter:

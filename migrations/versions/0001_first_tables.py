@@ -1,7 +1,8 @@
 """The first tables: audits, their changes, services, rejects, progress and leases.
 
 A migration changes the schema only, stays readable by the release before it, never calls code of
-the product, and is never edited once it has shipped.
+the product, and is never edited once it has shipped. Each of its steps does nothing where it has
+been done: MySQL and MariaDB keep what a migration had done when it died.
 """
 
 import sqlalchemy as sa
@@ -37,7 +38,16 @@ def _create(name: str, *items: sa.schema.SchemaItem) -> None:
         mariadb_engine="InnoDB",
         mariadb_charset="utf8mb4",
         mariadb_collate="utf8mb4_bin",
+        if_not_exists=True,
     )
+
+
+def _index(name: str, table: str, columns: list[str], *, texts: str = "") -> None:
+    """Create an index, of which MySQL and MariaDB hold the first characters of column `texts`."""
+    there = {index["name"] for index in sa.inspect(op.get_bind()).get_indexes(table)}
+    if name not in there:
+        lengths = {texts: 100} if texts else None
+        op.create_index(name, table, columns, mysql_length=lengths, mariadb_length=lengths)
 
 
 def upgrade() -> None:
@@ -83,27 +93,24 @@ def upgrade() -> None:
         sa.Column("loaded_at", TIME, nullable=False),
         sa.PrimaryKeyConstraint("organization", "id", name="pk_audit_events"),
     )
-    op.create_index(
+    _index(
         "ix_audit_events_entity_id_event_date",
         "audit_events",
         ["entity_id", "event_date"],
-        mysql_length={"entity_id": 100},
-        mariadb_length={"entity_id": 100},
+        texts="entity_id",
     )
-    op.create_index("ix_audit_events_event_date", "audit_events", ["event_date"])
-    op.create_index(
+    _index("ix_audit_events_event_date", "audit_events", ["event_date"])
+    _index(
         "ix_audit_events_service_name_event_date",
         "audit_events",
         ["service_name", "event_date"],
-        mysql_length={"service_name": 100},
-        mariadb_length={"service_name": 100},
+        texts="service_name",
     )
-    op.create_index(
+    _index(
         "ix_audit_events_user_id_event_date",
         "audit_events",
         ["user_id", "event_date"],
-        mysql_length={"user_id": 100},
-        mariadb_length={"user_id": 100},
+        texts="user_id",
     )
     _create(
         "audit_property_changes",
@@ -202,7 +209,7 @@ def upgrade() -> None:
         sa.Column("loaded_at", TIME, nullable=False),
         sa.PrimaryKeyConstraint("receipt_id", name="pk_receipts"),
     )
-    op.create_index(
+    _index(
         "ix_receipts_stream_window",
         "receipts",
         ["organization", "stream", "window_end", "window_start"],
@@ -221,7 +228,7 @@ def upgrade() -> None:
         sa.Column("verified_at", TIME, nullable=False),
         sa.PrimaryKeyConstraint("verification_id", name="pk_verifications"),
     )
-    op.create_index("ix_verifications_stream", "verifications", ["organization", "stream"])
+    _index("ix_verifications_stream", "verifications", ["organization", "stream"])
     _create(
         "watermarks",
         sa.Column("organization", sa.String(64), nullable=False),

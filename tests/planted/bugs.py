@@ -6,6 +6,7 @@ Each is one that a program of this kind has had, or could have after an innocent
 from dataclasses import dataclass
 
 HOSTILE = "tests/test_hostile.py"
+FAULTS = "tests/test_destination_faults.py"
 CRASHES = (
     "tests/test_crashes.py::test_dying_at_any_step_and_starting_again_ends_in_the_same_content"
 )
@@ -104,6 +105,35 @@ BUGS = [
             ),
         ),
         ("tests/test_database.py", "-k", "sqlite or postgresql"),
+    ),
+    Bug(
+        "a transaction that the database undid for another is not tried again",
+        "etl/database.py",
+        (('frozenset({"40001", "40P01", 1213})', 'frozenset({"40001"})'),),
+        ("tests/test_database.py", "-k", "wait_for_each_other"),
+    ),
+    Bug(
+        "a lock that was waited for in vain is waited for again",
+        "etl/database.py",
+        (('"40P01", 1213})', '"40P01", 1213, 1205, "55P03"})'),),
+        ("tests/test_database.py", "-k", "lock_of_another"),
+    ),
+    Bug(
+        "a session that was ended is used again",
+        "etl/database.py",
+        (
+            (
+                '            },\n            "pool_pre_ping": True,\n        }\n',
+                "            },\n        }\n",
+            ),
+        ),
+        (f"{FAULTS}::test_sessions_that_are_ended_between_two_pages_are_replaced[postgresql]",),
+    ),
+    Bug(
+        "a migration that died stops the next",
+        "migrations/versions/0001_first_tables.py",
+        (("if_not_exists=True", "if_not_exists=False"),),
+        (f"{FAULTS}::test_half_of_the_tables_are_completed_by_migrating_again[postgresql]",),
     ),
     Bug(
         "a window holds its end",
