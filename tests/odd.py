@@ -4,9 +4,13 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from hypothesis import Phase
 from hypothesis import strategies as st
 
 from tests.samples import record
+
+#: For tests that write or send: to make a failure smaller, they would do so for minutes.
+ROUGH = tuple(phase for phase in Phase if phase is not Phase.shrink)
 
 Path = tuple[str | int, ...]
 

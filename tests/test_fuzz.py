@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
-from hypothesis import HealthCheck, Phase, example, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from etl import schema
@@ -17,6 +17,7 @@ from etl.services import ServiceAction, known, refresh
 from tests.conftest import Place
 from tests.odd import (
     CURIOSITIES,
+    ROUGH,
     SHAPES,
     in_bytes,
     nested,
@@ -31,8 +32,6 @@ from tests.samples import LOADED_AT, draft, hours
 #: What PostgreSQL holds in one entry of an index, and the columns that have one.
 INDEX_BYTES_MAX = 2704
 INDEXED = {"service_name", "entity_id", "user_id"}
-#: To make a failure smaller, the same again and again would be stored for minutes.
-ROUGH = tuple(phase for phase in Phase if phase is not Phase.shrink)
 
 
 def test_every_curiosity_in_every_place_is_a_row_or_a_reject() -> None:

@@ -26,6 +26,7 @@ from etl.genesys.clock import Clock
 from etl.genesys.failures import Answer, Mishap, Refusal, http_date, plain
 from etl.genesys.patience import Patience
 from etl.genesys.regions import is_loopback
+from etl.genesys.session import Session
 from etl.wire import TOO_LARGE_CODE
 
 USER_AGENT: Final = f"audit-etl/{__version__} (+python-requests/{requests.__version__})"
@@ -193,7 +194,7 @@ class Exchange:
 
     def _session(self) -> requests.Session:
         if self._local.session is None:
-            self._local.session = new_session()
+            self._local.session = new_session(self._patience.answer_seconds)
             with self._lock:
                 self._sessions.append(self._local.session)
         return self._local.session
@@ -218,9 +219,9 @@ def arriving(response: requests.Response, clock: Clock, seconds: float) -> Itera
         raise requests.exceptions.ConnectionError(error) from error
 
 
-def new_session() -> requests.Session:
-    """A session that says who we are."""
-    session = requests.Session()
+def new_session(head_seconds: float) -> requests.Session:
+    """A session that says who we are. See `Session`."""
+    session = Session(head_seconds)
     session.headers.update({"User-Agent": USER_AGENT, "Accept": "application/json"})
     return session
 
