@@ -50,8 +50,8 @@ def refresh(
 
     Kinds that the mapping no longer shows stay, with the time they were last seen.
     """
-    in_realtime = {_shortened(action) for action in realtime}
-    seen = {_shortened(action) for action in mapping} | in_realtime
+    in_realtime = {_storable(action) for action in realtime}
+    seen = {_storable(action) for action in mapping} | in_realtime
 
     def work(connection: sa.Connection) -> list[ServiceAction]:
         known = {k.action for k in _known(connection, organization)}
@@ -117,9 +117,10 @@ def _row(
     }
 
 
-def _shortened(action: ServiceAction) -> ServiceAction:
-    return ServiceAction(
-        action.service[:NAME_LENGTH_MAX],
-        action.entity_type[:NAME_LENGTH_MAX],
-        action.action[:NAME_LENGTH_MAX],
-    )
+def _storable(action: ServiceAction) -> ServiceAction:
+    return ServiceAction(*map(_name, (action.service, action.entity_type, action.action)))
+
+
+def _name(text: str) -> str:
+    """A name as every database keeps it: without NUL, and without blanks that some overlook."""
+    return text.replace("\x00", "\ufffd").strip()[:NAME_LENGTH_MAX].strip()

@@ -196,8 +196,9 @@ def _read_state(answer: Answer) -> QueryState:
 
 def _read_created(answer: Answer) -> QueryState:
     created = _read_state(answer)
-    # An id of dots alone would climb up the path; the vendor's are UUIDs.
-    if not (created.id or "").strip(".") or len(created.id or "") > _ID_LENGTH_MAX:
+    # An id of dots alone would climb up the path, a NUL cannot be stored; the vendor's are UUIDs.
+    name = created.id or ""
+    if not name.strip(".") or len(name) > _ID_LENGTH_MAX or not name.isprintable():
         raise ValueError("the query has no id")
     return created
 
@@ -210,7 +211,12 @@ def _read_page(answer: Answer) -> Page:
 
 
 def _read_realtime(answer: Answer) -> tuple[Page, RealtimeCounts]:
-    return _read_page(answer), msgspec.json.decode(answer.body, type=RealtimeCounts)
+    page = _read_page(answer)
+    try:
+        counts = msgspec.json.decode(answer.body, type=RealtimeCounts)
+    except msgspec.MsgspecError:  # an odd text in one record: the page could be read all the same
+        counts = RealtimeCounts()
+    return page, counts
 
 
 def _read_mapping(answer: Answer) -> list[ServiceAction]:

@@ -91,7 +91,7 @@ class Downloads:
         self._transport.exchange.counted()
         try:
             with (
-                new_session() as session,
+                new_session(self._transport.patience.answer_seconds) as session,
                 session.get(
                     url,
                     auth=ANONYMOUS,

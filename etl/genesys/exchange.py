@@ -27,6 +27,7 @@ from etl.genesys.clock import Clock
 from etl.genesys.failures import Answer, Mishap, Refusal, http_date, plain
 from etl.genesys.patience import Patience
 from etl.genesys.regions import is_loopback
+from etl.genesys.session import Session
 from etl.genesys.tally import count_request
 from etl.wire import TOO_LARGE_CODE
 
@@ -195,7 +196,7 @@ class Exchange:
     def _session(self) -> Iterator[requests.Session]:
         """A session for this thread alone during the block: the last one that was given back."""
         with self._lock:
-            session = self._idle.pop() if self._idle else new_session()
+            session = self._idle.pop() if self._idle else new_session(self._patience.answer_seconds)
         try:
             yield session
         finally:
@@ -222,9 +223,9 @@ def arriving(response: requests.Response, clock: Clock, seconds: float) -> Itera
         raise requests.exceptions.ConnectionError(error) from error
 
 
-def new_session() -> requests.Session:
-    """A session that says who we are."""
-    session = requests.Session()
+def new_session(head_seconds: float) -> requests.Session:
+    """A session that says who we are. See `Session`."""
+    session = Session(head_seconds)
     session.headers.update({"User-Agent": USER_AGENT, "Accept": "application/json"})
     return session
 

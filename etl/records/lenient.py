@@ -12,6 +12,8 @@ from typing import Any, Final
 
 #: No single value may be larger: it bounds the memory that a hostile download can take.
 VALUE_BYTES_MAX: Final = 64 * 1024 * 1024
+#: The reason to keep such a record aside.
+TOO_DEEP: Final = "the record is nested too deep to be read"
 
 
 class Number(str):
@@ -63,11 +65,15 @@ class Scanner:
                 value, end = None, len(self._text)
             except RecursionError as error:
                 raise ValueError("the JSON text is nested too deep") from error
-            if end < len(self._text):
+            if end < len(self._text) and not self._goes_on(value, end):
                 text = self._text[self._position : end]
                 self._position = end
                 return value, text.encode("utf-8", "replace")
             self._grow()
+
+    def _goes_on(self, value: object, end: int) -> bool:
+        """Whether a number's next digits may still be on their way: `1.` is read as 1."""
+        return isinstance(value, Number) and self._text[end] in ".eE"
 
     def _next_character(self) -> str:
         while True:
@@ -79,12 +85,23 @@ class Scanner:
             self._grow()
 
     def _grow(self) -> None:
-        if len(self._text) - self._position > VALUE_BYTES_MAX:
+        """Take in as much again as is held, so that no value is read over and over in small steps.
+
+        Less if the text ends before that, but something.
+        """
+        held = len(self._text) - self._position
+        if held > VALUE_BYTES_MAX:
             raise ValueError("the JSON text is malformed, or holds a value that is too large")
-        chunk = next(self._chunks, None)
-        if chunk is None:
+        parts = [self._text[self._position :]]
+        size = 0
+        for chunk in self._chunks:
+            parts.append(self._decode(chunk))
+            size += len(chunk)
+            if size >= held:
+                break
+        if len(parts) == 1:
             raise ValueError("the JSON text is malformed, or ends too early")
-        self._text = self._text[self._position :] + self._decode(chunk)
+        self._text = "".join(parts)
         self._position = 0
 
 
@@ -99,7 +116,7 @@ def read_object(text: str) -> dict[str, Any]:
     except json.JSONDecodeError as error:
         raise ValueError("the record is not JSON") from error
     except RecursionError as error:
-        raise ValueError("the record is nested too deep to be read") from error
+        raise ValueError(TOO_DEEP) from error
     if isinstance(value, dict):
         return value
     raise ValueError("the record is not a JSON object")

@@ -15,7 +15,7 @@ ID_LENGTH_MAX: Final = 255
 #: What an indexed text keeps: PostgreSQL refuses index entries over 2,704 bytes.
 INDEXED_LENGTH_MAX: Final = 512
 #: The years that every database holds, whatever the offset a time is given with.
-YEARS: Final = range(1000, 9999)
+YEARS: Final = range(1001, 9999)
 
 
 class _Wire(msgspec.Struct, gc=False, rename="camel"):
@@ -126,6 +126,8 @@ def _lenient_row(record: bytes) -> Audit | Reject:
         wire = _wire_of(lenient.read_object(raw))
     except ValueError as error:
         return Reject(str(error), raw)
+    except RecursionError:  # what could be read may still be too deep to be written again
+        return Reject(lenient.TOO_DEEP, raw)
     return _audit(wire, raw)
 
 
