@@ -3,10 +3,12 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+FUZZ_VENV := .venv-fuzz
+FUZZ_SECONDS ?= 60
 INSTALL := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast histories planted bench lint format requirements clean
+.PHONY: help demo test test-fast histories planted fuzz bench lint format requirements clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort
@@ -37,6 +39,20 @@ histories: $(VENV)/dev  ## live 1,000 random histories; AUDIT_ETL_TEST_SEED=N li
 planted: $(VENV)/dev  ## plant bugs in a copy of the tree and see that a test notices each
 	$(BIN)/python -m tests.planted
 
+$(FUZZ_VENV)/atheris: requirements/runtime.txt
+	$(PYTHON) -m venv $(FUZZ_VENV)
+	$(FUZZ_VENV)/bin/python -m pip --disable-pip-version-check install --quiet \
+	  --require-hashes -r requirements/runtime.txt
+	$(FUZZ_VENV)/bin/python -m pip --disable-pip-version-check install --quiet 'atheris>=3,<4'
+	@touch $@
+
+fuzz: $(FUZZ_VENV)/atheris  ## let a fuzzer look for answers that break the client, FUZZ_SECONDS=60 each
+	@for target in pages answers; do \
+	  mkdir -p .fuzz/$$target && $(FUZZ_VENV)/bin/python -m tests.fuzzing.$$target \
+	    -max_total_time=$(FUZZ_SECONDS) -timeout=30 -rss_limit_mb=2048 -print_final_stats=1 \
+	    -dict=tests/fuzzing/dictionary.txt -artifact_prefix=.fuzz/$$target- .fuzz/$$target \
+	    || exit 1; done
+
 bench: $(VENV)/dev  ## measure speed, memory and requests beside the floor and the vendor's SDK
 	@$(BIN)/python -m tests.benchmarks
 
@@ -60,4 +76,4 @@ requirements: $(VENV)/dev  ## pin the newest versions that pyproject.toml allows
 	  -c requirements/runtime.txt -o requirements/dev.txt
 
 clean:  ## remove what these targets made
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(FUZZ_VENV) .fuzz .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
