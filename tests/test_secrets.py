@@ -3,22 +3,25 @@
 import io
 import json
 import logging
+import re
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
+import click
 import pytest
 import requests
 
 from etl import operations
 from etl.app import App, clock
+from etl.cli import audit_etl as program
 from etl.config import load
 from etl.monitoring.health import Monitor, serve_health
 from etl.simulator import AuditLog, Faults, Simulator
 from etl.telemetry.logs import formatter
 from tests.commands import CLIENT_ID, SECRET, audit_etl, environment
+from tests.listening import everything_to
 
 COMMANDS = [
     ["run", "--verbose"],
@@ -116,22 +119,6 @@ def test_no_secret_is_in_a_log_of_any_level_or_served(
         assert secret not in shown
 
 
-@contextmanager
-def everything_to(handler: logging.Handler) -> Iterator[None]:
-    """Let every logger log at every level, during the block."""
-    root, ours = logging.getLogger(), logging.getLogger("etl")
-    before = root.level, ours.level
-    root.addHandler(handler)
-    root.setLevel(logging.DEBUG)
-    ours.setLevel(logging.DEBUG)
-    try:
-        yield
-    finally:
-        root.removeHandler(handler)
-        root.setLevel(before[0])
-        ours.setLevel(before[1])
-
-
 def test_a_password_in_a_url_is_masked_wherever_the_url_is_shown(tmp_path: Path) -> None:
     env = environment(
         GENESYSCLOUD_REGION="us-east-1",
@@ -158,3 +145,13 @@ def test_the_configuration_shows_a_mask_for_the_secret() -> None:
         "value": "********",
         "origin": "environment GENESYSCLOUD_OAUTHCLIENT_SECRET",
     }
+
+
+def test_no_command_takes_a_secret_where_the_process_list_would_show_it() -> None:
+    context = click.Context(program)
+    named = [program.get_command(context, name) for name in program.list_commands(context)]
+    commands = [program, *filter(None, named)]
+    words = {word for c in commands for p in c.params for word in (p.name, *p.opts) if word}
+
+    assert "--config" in words
+    assert not [word for word in words if re.search("secret|token|password", word)]
