@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -32,7 +33,11 @@ TABLE_ROWS: Final = 1_000
     type=click.Choice(["table", "csv", "jsonl", "parquet"]),
     help="How to print the answer; a table on a terminal, else CSV.",
 )
-@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Write to a file.")
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write to a file, for you alone.",
+)
 @common_options
 @click.pass_context
 def query_command(
@@ -70,10 +75,15 @@ def _opened(output: Path | None) -> Iterator[tuple[IO[str], Path | None]]:
         yield sys.stdout, None
         return
     try:
-        with output.open("w", newline="", encoding="utf-8") as text:
+        with open(output, "w", newline="", encoding="utf-8", opener=_for_owner) as text:
             yield text, output
     except OSError as error:
         raise DestinationUnavailable(f"{output} cannot be written: {error.strerror}") from None
+
+
+def _for_owner(path: str, flags: int) -> int:
+    """Open a file, for its owner only if it is new: audits hold personal data."""
+    return os.open(path, flags, 0o600)
 
 
 def _rows(reader: pa.RecordBatchReader) -> Iterator[dict[str, object]]:

@@ -1,5 +1,6 @@
 """A configuration, from the TOML file and the environment to settings that have been checked."""
 
+import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
@@ -8,6 +9,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from etl.bundled import bundled
+from etl.config.exposure import exposed
 from etl.config.settings import Schedule, Settings
 from etl.config.sources import (
     CONFIG_VARIABLE,
@@ -26,11 +28,15 @@ from etl.config.sources import (
 from etl.config.values import nearest
 from etl.errors import ConfigurationError
 
+_LOG = logging.getLogger(__name__)
+
 EXAMPLE: Final = "audit-etl.toml"
 
 
 def load(path: Path | None, environment: Mapping[str, str]) -> Settings:
     """The configuration: the defaults, what a TOML file says, and what variables override.
+
+    A file with a secret in it that everybody on this machine can read is warned of.
 
     Args:
         path: the TOML file; None: the one that AUDIT_ETL_CONFIG names, else none at all.
@@ -65,6 +71,8 @@ def load(path: Path | None, environment: Mapping[str, str]) -> Settings:
         raise _refusal(problems) from None
     if problems:
         raise _refusal(problems)
+    for name, file in exposed(given, values, document):
+        _LOG.warning("%s: everybody on this machine can read the file %s: chmod o-r it", name, file)
     return settings
 
 

@@ -7,6 +7,7 @@ in a .netrc file or in a URL.
 import re
 import threading
 from base64 import b64encode
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -23,6 +24,8 @@ _LIFETIME_MIN: Final = timedelta(minutes=5)
 #: The vendor's longest is 48 hours; a longer one is not believed.
 _LIFETIME_MAX: Final = timedelta(days=2)
 _MARGIN_MAX: Final = timedelta(minutes=5)
+#: Tokens that were replaced a while ago may still be quoted by an answer that is on its way.
+_REMEMBERED: Final = 16
 _TOKEN: Final = re.compile(r"[\x21-\x7e]+")
 
 
@@ -86,25 +89,32 @@ class Tokens:
         self._fetch = fetch
         self._lock = threading.Lock()
         self._token: Token | None = None
+        self._known: deque[str] = deque(maxlen=_REMEMBERED)
 
     def current(self) -> Token:
         """A token that is good for some time yet, fetched if there is none."""
         with self._lock:
             if self._token is None or self._clock.now() >= self._token.renew_at:
-                self._token = self._fetch()
+                self._token = self._fetched()
             return self._token
 
     def instead_of(self, refused: Token) -> Token:
         """Another token than `refused`: what another thread fetched meanwhile, or a fresh one."""
         with self._lock:
             if self._token is None or self._token is refused:
-                self._token = self._fetch()
+                self._token = self._fetched()
             return self._token
 
     def conceal(self, text: str) -> str:
-        """`text` without the token, should it be in it."""
-        token = self._token
-        return text.replace(token.text, "***") if token is not None else text
+        """`text` without the token, and without those before it, should one be in it."""
+        for token in tuple(self._known):
+            text = text.replace(token, "***")
+        return text
+
+    def _fetched(self) -> Token:
+        token = self._fetch()
+        self._known.append(token.text)
+        return token
 
 
 class _TokenAnswer(msgspec.Struct):

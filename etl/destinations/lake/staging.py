@@ -44,7 +44,7 @@ class Staging:
 
     def __enter__(self) -> Self:
         try:
-            self._parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _make_for_owner(self._parent)
             _require_own(self._parent)
             self._folder = Path(tempfile.mkdtemp(prefix=_OURS, dir=self._parent))
         except OSError as error:
@@ -96,6 +96,7 @@ class Staging:
     def _write(self, tables: Iterable[pa.Table]) -> Path:
         self._written += 1
         path = self.file(f"run-{self._written}.arrow")
+        path.touch(mode=0o600)
         with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, COLUMNS) as writer:
             for table in tables:
                 writer.write_table(table, max_chunksize=RUN_ROWS)
@@ -107,6 +108,13 @@ def _pieces(path: Path, columns: tuple[str, ...] | None) -> Iterator[pa.Table]:
         for batch in reader:
             table = pa.Table.from_batches([batch])
             yield table.select(list(columns)) if columns else table
+
+
+def _make_for_owner(folder: Path) -> None:
+    """Make a folder and those above it that are missing; `parents=True` would open these to all."""
+    if not folder.exists():
+        _make_for_owner(folder.parent)
+        folder.mkdir(mode=0o700, exist_ok=True)
 
 
 def _require_own(folder: Path) -> None:
