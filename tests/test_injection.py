@@ -1,0 +1,151 @@
+"""What looks like SQL, in a name, an id or a record, is a text like any other."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from etl import operations, querying, schema, services, status
+from etl.errors import AuditEtlError, ConfigurationError, UsageError
+from etl.progress import Stream
+from etl.services import ServiceAction
+from etl.simulator import AuditLog, Simulator
+from etl.verifying import Verdict
+from etl.window import Window
+from tests.conftest import Place
+from tests.hostile import BEGIN, World, world
+from tests.samples import LOADED_AT, batch, draft, hours, record
+from tests.simulated import NOW, audit
+
+HOSTILE = [
+    "Robert'); DROP TABLE audit_events; --",
+    'x" OR "1"="1',
+    "100% %s %(id)s {0} :id ?1 $1 @x",
+    "\\'; DELETE FROM receipts; /*",
+    "`; TRUNCATE watermarks; #",
+    '\\N\\.\\x00\t\r\n,"',
+    "../../etc/passwd",
+    "=cmd|' /C calc'!A0",
+]
+SPAN = Window(BEGIN, BEGIN + timedelta(days=1))
+
+
+def shown() -> list[dict[str, Any]]:
+    """Audits with each of the texts in each of their places."""
+    return [
+        audit(
+            number,
+            BEGIN + timedelta(hours=1, seconds=number),
+            id=text.strip(),
+            serviceName=text,
+            action=text,
+            entityType=text,
+            entity={"id": text, "name": text},
+            user={"id": text, "name": text},
+            remoteIp=[text],
+            context={text: text},
+            message={"message": text, "messageParams": {text: text}},
+            propertyChanges=[{"property": text, "oldValues": [text], "newValues": [text]}],
+            entityChanges=[{"entityType": text, "entityId": text, "newValues": [text]}],
+        )
+        for number, text in enumerate(HOSTILE)
+    ]
+
+
+@pytest.fixture(scope="module")
+def log() -> Iterator[AuditLog]:
+    with AuditLog.of([(record, BEGIN + timedelta(hours=2)) for record in shown()]) as log:
+        yield log
+
+
+@pytest.fixture
+def hostile(log: AuditLog, standing_place: Place) -> Iterator[World]:
+    simulator = Simulator(log=log)
+    with simulator.serve() as url, world(log, (simulator, url), standing_place) as made:
+        yield made
+
+
+def test_records_full_of_sql_go_through_every_command_unharmed(hostile: World) -> None:
+    expected = sorted(hostile.shown(BEGIN, NOW).values(), key=lambda audit: audit.id)
+    assert len(expected) == len(HOSTILE)
+
+    assert hostile.run().status == 0
+    assert hostile.backfill(SPAN).status == 0
+    with hostile.app() as app:
+        streams = app.streams()
+        verdicts = list(operations.verify(app, SPAN, streams, repair=True))
+        statuses = status.gather(app.destination().ledger, streams, NOW)
+        with querying.answer(app, "SELECT id, action FROM audit_events") as reader:
+            answered = {row["id"]: row["action"] for row in reader.read_all().to_pylist()}
+
+    assert sorted(hostile.place.audits(), key=lambda audit: audit.id) == expected
+    assert [(type(v), v.verification.missing) for v in verdicts if isinstance(v, Verdict)] == [
+        (Verdict, 0)
+    ]
+    assert [found.stream for found in statuses] == streams
+    assert answered == {text.strip(): text for text in HOSTILE}
+    tables = sa.inspect(hostile.place.destination.ledger.engine).get_table_names()
+    assert {"audit_events", "receipts", "watermarks"} <= set(tables)
+
+
+def test_names_full_of_sql_are_kept_apart_in_every_table(standing_place: Place) -> None:
+    standing_place.empty()
+    destination, engine = standing_place.destination, standing_place.destination.ledger.engine
+    streams = [Stream("acme", text.strip()) for text in HOSTILE]
+    for stream in streams:
+        destination.ledger.begin(stream, hours(0, 1).start, LOADED_AT)
+        destination.load(draft(hours(0, 1), stream=stream), [batch(record("a"))], lambda _: None)
+        services.refresh(
+            engine, stream.service or "", [ServiceAction("a", "b", "c")], [], LOADED_AT
+        )
+
+    for stream in streams:
+        mark = destination.ledger.mark(stream)
+        assert mark is not None
+        assert mark.watermark == hours(0, 1).end
+        assert len(services.known(engine, stream.service or "")) == 1
+    assert {found.service for found in destination.ledger.streams()} == {
+        stream.service for stream in streams
+    }
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+@pytest.mark.parametrize("standing_place", ["sqlite"], indirect=True)
+def test_a_name_full_of_sql_on_the_command_line_or_in_a_setting_is_refused(
+    hostile: World, text: str
+) -> None:
+    with hostile.app() as app:
+        with pytest.raises(AuditEtlError):
+            operations.selected(app, text, ())
+        streams = operations.selected(app, None, (text,))
+        [refused] = operations.backfill(app, SPAN, streams)
+    assert isinstance(refused, operations.Failure)
+    assert isinstance(refused.error, ConfigurationError)
+    hostile.settings = {"AUDIT_ETL_ORGANIZATIONS__DEFAULT__SERVICES": text}
+    with pytest.raises(ConfigurationError), hostile.app():
+        pass
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "DROP TABLE audit_events",
+        "SELECT 1; DELETE FROM audit_events",
+        "WITH gone AS (DELETE FROM audit_events RETURNING id) SELECT * FROM gone",
+        "SELECT 1; COMMIT; DROP TABLE audit_events",
+        "/* SELECT */ UPDATE audit_events SET raw = ''",
+    ],
+)
+def test_a_question_cannot_change_anything(hostile: World, question: str) -> None:
+    hostile.run()
+    before = hostile.place.audits()
+
+    with hostile.app() as app, pytest.raises(UsageError), querying.answer(app, question) as reader:
+        reader.read_all()
+
+    assert len(before) == len(HOSTILE)
+    assert hostile.place.audits() == before
+    with hostile.place.destination.ledger.engine.connect() as connection:
+        assert connection.execute(sa.select(schema.receipts)).first() is not None
