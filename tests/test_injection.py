@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from etl import operations, querying, schema, services, status
 from etl.errors import AuditEtlError, ConfigurationError, UsageError
-from etl.progress import Stream
+from etl.progress import Receipt, Stream
 from etl.services import ServiceAction
 from etl.simulator import AuditLog, Simulator
 from etl.verifying import Verdict
@@ -112,17 +112,23 @@ def test_names_full_of_sql_are_kept_apart_in_every_table(standing_place: Place) 
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-@pytest.mark.parametrize("standing_place", ["sqlite"], indirect=True)
-def test_a_name_full_of_sql_on_the_command_line_or_in_a_setting_is_refused(
+def test_a_service_full_of_sql_on_the_command_line_is_a_service_like_any_other(
     hostile: World, text: str
 ) -> None:
     with hostile.app() as app:
-        with pytest.raises(AuditEtlError):
-            operations.selected(app, text, ())
-        streams = operations.selected(app, None, (text,))
-        [refused] = operations.backfill(app, SPAN, streams)
-    assert isinstance(refused, operations.Failure)
-    assert isinstance(refused.error, ConfigurationError)
+        [stream] = operations.selected(app, None, (text,))
+        [receipt] = operations.backfill(app, SPAN, [stream])
+
+    assert isinstance(receipt, Receipt)
+    assert (receipt.stream.service, receipt.new_events) == (text, 1)
+    assert [audit.service_name for audit in hostile.place.audits()] == [text]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+@pytest.mark.parametrize("standing_place", ["sqlite"], indirect=True)
+def test_an_organisation_or_a_setting_full_of_sql_is_refused(hostile: World, text: str) -> None:
+    with hostile.app() as app, pytest.raises(AuditEtlError):
+        operations.selected(app, text, ())
     hostile.settings = {"AUDIT_ETL_ORGANIZATIONS__DEFAULT__SERVICES": text}
     with pytest.raises(ConfigurationError), hostile.app():
         pass
