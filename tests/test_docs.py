@@ -63,3 +63,14 @@ def test_each_layer_is_in_the_architecture() -> None:
 @pytest.mark.parametrize("name", re.findall(r"`((?:etl|tests)/[\w/]+\.py)`", ARCHITECTURE))
 def test_each_file_in_the_architecture_exists(name: str) -> None:
     assert (TOP / name).exists()
+
+
+@pytest.mark.parametrize("name", sorted(set(re.findall(r"`(test_\w+(?:\.py)?)`", ARCHITECTURE))))
+def test_each_test_in_the_architecture_exists(name: str) -> None:
+    files = list((TOP / "tests").glob("test_*.py"))
+
+    assert files
+    if name.endswith(".py"):
+        assert name in {file.name for file in files}
+    else:
+        assert any(f"def {name}(" in file.read_text() for file in files)

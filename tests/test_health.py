@@ -15,6 +15,7 @@ from etl.app import App
 from etl.config import load
 from etl.errors import ConfigurationError
 from etl.ledger import record
+from etl.genesys.regions import is_loopback
 from etl.monitoring import health
 from etl.monitoring.condition import Condition, look
 from etl.monitoring.health import Monitor, serve_health
@@ -271,6 +272,13 @@ def test_an_address_that_is_taken_is_a_setting_to_change_and_off_is_none() -> No
         assert nothing == ""
     with serve_health(("::1", 0), Monitor()) as url:
         assert asked(url, "/healthz") == (200, "alive\n")
+
+
+def test_the_address_is_on_this_machine_only_unless_told_otherwise() -> None:
+    endpoint = load(None, {}).health_endpoint
+
+    assert endpoint is not None
+    assert is_loopback(endpoint[0])
 
 
 @pytest.mark.parametrize(

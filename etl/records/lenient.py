@@ -85,12 +85,23 @@ class Scanner:
             self._grow()
 
     def _grow(self) -> None:
-        if len(self._text) - self._position > VALUE_BYTES_MAX:
+        """Take in as much again as is held, so that no value is read over and over in small steps.
+
+        Less if the text ends before that, but something.
+        """
+        held = len(self._text) - self._position
+        if held > VALUE_BYTES_MAX:
             raise ValueError("the JSON text is malformed, or holds a value that is too large")
-        chunk = next(self._chunks, None)
-        if chunk is None:
+        parts = [self._text[self._position :]]
+        size = 0
+        for chunk in self._chunks:
+            parts.append(self._decode(chunk))
+            size += len(chunk)
+            if size >= held:
+                break
+        if len(parts) == 1:
             raise ValueError("the JSON text is malformed, or ends too early")
-        self._text = self._text[self._position :] + self._decode(chunk)
+        self._text = "".join(parts)
         self._position = 0
 
 
