@@ -14,8 +14,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from etl.app import App
 from etl.config import load
 from etl.errors import ConfigurationError
-from etl.ledger import record
 from etl.genesys.regions import is_loopback
+from etl.ledger import record
 from etl.monitoring import health
 from etl.monitoring.condition import Condition, look
 from etl.monitoring.health import Monitor, serve_health
