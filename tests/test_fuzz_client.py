@@ -58,6 +58,7 @@ URLS = [
     "http://[::1",
     "http://" + "a" * 70 + ".invalid/",
     "https://127.0.0.1:1/x",
+    f"https://{CREDENTIALS}.invalid:1/x",
     "file:///etc/passwd",
     "//127.0.0.1:1/x",
     "",
@@ -67,6 +68,7 @@ URLS = [
 BODIES: tuple[dict[str, Any], ...] = (
     {"access_token": "a-token", "token_type": "bearer", "expires_in": 86400},
     *({"id": "q1", "state": state} for state in STATES),
+    {"id": CREDENTIALS, "state": "Queued"},
     {"id": "q1", "pageSize": 500, "entities": [SHAPES[0]], "cursor": "next"},
     {"id": "q1", "pageSize": 500, "entities": [], "pageNumber": 1, "total": 5, "pageCount": 2},
     *({"id": "q1", "pageSize": 500, "downloadUrl": url} for url in URLS),
@@ -176,6 +178,8 @@ def host() -> Iterator[Whimsical]:
 @pytest.mark.parametrize("operation", OPERATIONS)
 @given(course=st.lists(replies(), min_size=1, max_size=4), entry=st.lists(replies(), max_size=2))
 @example(course=[Reply(302, b"", {"Location": "\x80"})], entry=[])
+@example(course=[Reply(200, b'{"id": "q1", "state": "<credentials>"}')], entry=[])
+@example(course=[Reply(200, b'{"id": "<credentials>", "state": "Queued"}')], entry=[])
 @settings(max_examples=60, phases=ROUGH, suppress_health_check=list(HealthCheck))
 def test_any_answers_end_in_a_value_or_an_error_of_ours_without_a_secret(
     host: Whimsical, caplog: pytest.LogCaptureFixture, operation: str, course: list[Reply],

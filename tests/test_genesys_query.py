@@ -549,3 +549,14 @@ def test_no_message_holds_an_id_or_a_query_of_a_url(
 
 def test_patience_in_these_tests_is_the_default_but_for_timeouts() -> None:
     assert QUICK.poll_seconds == Patience().poll_seconds == 1800.0
+
+
+def test_a_query_whose_id_is_our_token_is_no_query(
+    source: AuditSource, server: Organization
+) -> None:
+    server.script(CREATE, *[Reply(body={"id": "token-number-1", "state": "Queued"})] * 3)
+
+    with pytest.raises(SourceBrokePromise, match="a secret of ours") as caught:
+        source.ask(MAY_1, None)
+
+    assert "token-number-1" not in str(caught.value)

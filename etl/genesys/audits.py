@@ -117,7 +117,13 @@ class AuditApi:
         """Create a query, oldest audit first and without filters; its id is not None."""
         body = _question(window, service)
         call = Call("POST", QUERY_PATH, body=msgspec.json.encode(body))
-        return self.transport.call(call, _read_created, _ACCEPTED)
+        return self.transport.call(call, self._read_created, _ACCEPTED)
+
+    def _read_created(self, answer: Answer) -> QueryState:
+        created = _read_created(answer)
+        if created.id is not None and self.transport.conceal(created.id) != created.id:
+            raise ValueError("the query's id is a secret of ours")  # and would be stored and shown
+        return created
 
     def query(self, query_id: str) -> QueryState:
         """Look at a query."""

@@ -77,12 +77,13 @@ class Downloads:
                 return
             # An unknown host: the few attempts of one are enough, another query gives a new URL.
             seconds = retries.pause_after(failure, answered=False)
+            told = self._transport.conceal(str(failure))
             if seconds is None:
-                raise self._failed(str(failure))
+                raise self._failed(told)
             _LOG.warning(
                 "organisation %s: %s; next attempt in %g s",
                 self._transport.organization,
-                failure,
+                told,
                 seconds,
             )
             self._transport.clock.wait(seconds)

@@ -183,7 +183,7 @@ class AuditSource:
         while not self._has_succeeded(asked, state):
             if waited >= patience.poll_seconds:
                 raise self._failed(
-                    asked, f"is still {plain(state)!r} after {waited:.0f} s of waiting"
+                    asked, f"is still {self._shown(state)!r} after {waited:.0f} s of waiting"
                 )
             pause = next(pauses)
             self._api.transport.clock.wait(pause)
@@ -194,9 +194,12 @@ class AuditSource:
                     "organisation %s: query %s is in an unknown state %r, taken as not finished",
                     self._api.organization,
                     asked.query_id,
-                    plain(state),
+                    self._shown(state),
                 )
         self._learn(waited)
+
+    def _shown(self, state: str) -> str:
+        return plain(self._api.transport.conceal(state))
 
     def _has_succeeded(self, asked: Asked, state: str) -> bool:
         if state in {FAILED, CANCELLED}:
