@@ -37,7 +37,7 @@ histories: $(VENV)/dev  ## live 1,000 random histories; AUDIT_ETL_TEST_SEED=N li
 planted: $(VENV)/dev  ## plant bugs in a copy of the tree and see that a test notices each
 	$(BIN)/python -m tests.planted
 
-bench: $(VENV)/dev  ## measure speed, memory and requests beside the floor and the vendor's SDK
+bench: $(VENV)/dev  ## measure speed, memory and requests beside the least possible and beside others
 	@$(BIN)/python -m tests.benchmarks
 
 lint: $(VENV)/dev  ## check style, types, layers, migrations and documents
@@ -60,4 +60,4 @@ requirements: $(VENV)/dev  ## pin the newest versions that pyproject.toml allows
 	  -c requirements/runtime.txt -o requirements/dev.txt
 
 clean:  ## remove what these targets made
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-bench .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
