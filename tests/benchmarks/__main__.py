@@ -114,8 +114,9 @@ def write(results: dict[str, Any], folder: Path) -> None:
     (folder / "results.md").write_text(report(results))
     say(report(results))
     if results["speed"]:
-        env = {"PATH": os.defpath, "HOME": str(folder), "MPLCONFIGDIR": str(folder / ".plot")}
-        run_module("plot", str(raw), env=env, python=python_of("plot"))
+        with TemporaryDirectory() as scratch:
+            env = {"PATH": os.defpath, "MPLCONFIGDIR": scratch}
+            run_module("plot", str(raw), env=env, python=python_of("plot"))
 
 
 def say(line: str) -> None:

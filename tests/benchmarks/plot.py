@@ -6,6 +6,7 @@ Runs in an environment of its own, which has Matplotlib.
 import json
 import sys
 from pathlib import Path
+from statistics import median
 from typing import Any, Final
 
 import matplotlib as mpl
@@ -13,7 +14,6 @@ from matplotlib import pyplot as plt
 
 from tests.benchmarks.report import RATIOS, TITLES, Round, middle, ratio, speed
 
-#: The size whose programs are drawn side by side: the largest that peers ran at.
 OURS: Final = ("parquet", "sqlite", "postgresql", "mariadb")
 INK: Final = "#333333"
 COLOURS: Final = {"floor": "#9aa5b1", "bare": "#c5ccd3", "ours": "#1f6f8b", "peer": "#d98e4a"}
@@ -39,7 +39,7 @@ def _drawn(path: Path, draw: Any) -> None:
 
 
 def _programs(figure: Any, results: dict[str, Any]) -> None:
-    """Bars of rows a second, each with its share of what it is held against."""
+    """Bars of rows a second at the largest size that peers ran at, and what is compared."""
     size = max(
         (int(s) for s, rounds in results["speed"].items() if "sdk" in rounds[0]),
         default=max(map(int, results["speed"])),
@@ -48,8 +48,11 @@ def _programs(figure: Any, results: dict[str, Any]) -> None:
     names = [name for name in TITLES if name in rounds[0]]
     speeds = [_median_speed(rounds, name) for name in names]
     axes = figure.subplots()
-    bars = axes.barh([TITLES[n] for n in names], speeds, color=[_colour(n) for n in names])
-    axes.bar_label(bars, [_label(rounds, n, s) for n, s in zip(names, speeds, strict=True)], 4)
+    bars = axes.barh(
+        [TITLES[n].replace("`", "") for n in names], speeds, color=[_colour(n) for n in names]
+    )
+    labels = [_label(rounds, n, s) for n, s in zip(names, speeds, strict=True)]
+    axes.bar_label(bars, labels, padding=4)
     axes.invert_yaxis()
     axes.set_xlim(0, max(speeds) * 1.45)
     axes.set_xlabel(f"rows a second, {size:,} audits")
@@ -77,7 +80,7 @@ def _growth(figure: Any, sizes: dict[str, list[Round]]) -> None:
 
 
 def _median_speed(rounds: list[Round], name: str) -> float:
-    return sorted(speed(one[name]) for one in rounds)[len(rounds) // 2]
+    return median(speed(one[name]) for one in rounds)
 
 
 def _label(rounds: list[Round], name: str, rows: float) -> str:

@@ -84,8 +84,12 @@ def _speeds(size: int, rounds: list[Round], peer_max: int) -> Iterator[str]:
         rows = median(speed(one[name]) for one in rounds)
         yield (
             f"| {TITLES[name]} | {ratio(rounds, name, 'floor'):.2f} | {rows:,.0f} | {cpu:.1f} "
-            f"| {middle(rounds, name, 'mib'):.0f} | {middle(rounds, name, 'requests') or '':.0f} |"
+            f"| {middle(rounds, name, 'mib'):.0f} | {_whole(middle(rounds, name, 'requests'))} |"
         )
+
+
+def _whole(number: float) -> str:
+    return f"{number:.0f}" if number else ""
 
 
 def _paced(found: dict[str, Any]) -> Iterator[str]:
