@@ -3,8 +3,9 @@
 BENCH_SIZES (default 10000,100000,1000000) are the numbers of audits, BENCH_ROUNDS (default 5) how
 often each contender runs, BENCH_PEER_MAX (default 100000) up to which size peers run, BENCH_PARTS
 (default speed,paced) what is measured, BENCH_PACED_SECONDS (default 300) how long the rate budget
-is worked against, BENCH_MINUTES (default 40) how long all of it may take: rounds are left out
-before that is over, and the tables say how many there were. BENCH_RESULTS is the folder for them.
+is worked against, BENCH_MINUTES (default 40) how long all of it may take: each size gets
+one round in any case, further ones while there is time, and the tables say how many there were.
+BENCH_RESULTS (default tests/benchmarks/results) is where all of it is written.
 """
 
 import json
@@ -12,7 +13,6 @@ import os
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -23,8 +23,10 @@ from tests.benchmarks.machine import machine
 from tests.benchmarks.organisation import organisation
 from tests.benchmarks.paced import paced
 from tests.benchmarks.report import report
-from tests.benchmarks.rounds import OWN, PEERS, Round, Stage, run_module
+from tests.benchmarks.rounds import Round, Stage, run_module
 
+#: Seconds that the paced part takes beside those against the budget.
+PACED_EXTRA: Final = 150
 RESULTS: Final = Path(__file__).parent / "results"
 
 
@@ -44,15 +46,25 @@ class Plan:
     minutes: float
     began: float = field(default_factory=time.monotonic)
 
-    def fits(self, seconds: float, size: int) -> bool:
-        """Whether there is time for one more round, of `seconds`, of a size.
+    def fits(self, seconds: float) -> bool:
+        """Whether there is time for a round that takes so long, and for the paced part."""
+        paced = self.paced_seconds + PACED_EXTRA if "paced" in self.parts else 0
+        return time.monotonic() + seconds + paced < self.began + 60 * self.minutes
 
-        Each larger size must still get one, and the paced part its time.
-        """
-        later = sum(larger for larger in self.sizes if larger > size) / size
-        reserved = 2 * later * seconds * len(OWN) / len(OWN + PEERS)
-        reserved += self.paced_seconds + 180 if "paced" in self.parts else 0
-        return time.monotonic() + seconds + reserved < self.began + 60 * self.minutes
+
+@dataclass
+class Course:
+    """One size, its organisation already there.
+
+    Attributes:
+        longest: seconds of its longest round.
+    """
+
+    size: int
+    names: list[str]
+    variables: dict[str, str]
+    rounds: list[Round] = field(default_factory=list)
+    longest: float = 0.0
 
 
 def main() -> None:
@@ -61,9 +73,8 @@ def main() -> None:
     results: dict[str, Any] = {"machine": machine(), "peer_max": plan.peer_max, "speed": {}}
     with ExitStack() as stack:
         stage = staged(stack)
-        for size in plan.sizes if "speed" in plan.parts else ():
-            results["speed"][str(size)] = measured(plan, stage, size)
-            say(f"{size:,} audits: {len(results['speed'][str(size)])} rounds")
+        if "speed" in plan.parts:
+            results["speed"] = measured(plan, stage)
         if "paced" in plan.parts:
             results["paced"] = paced(stage, plan.paced_seconds)
     write(results, Path(os.environ.get("BENCH_RESULTS", RESULTS)))
@@ -91,19 +102,29 @@ def staged(stack: ExitStack) -> Stage:
     return Stage(home, found if mariadb is None else found | {"mariadb": mariadb})
 
 
-def measured(plan: Plan, stage: Stage, size: int) -> list[Round]:
-    """The rounds of one size."""
-    started: list[float] = []
+def measured(plan: Plan, stage: Stage) -> dict[str, list[Round]]:
+    """The rounds of each size: one at least, and more of each in turn while there is time."""
+    with ExitStack() as stack:
+        courses = []
+        for size in plan.sizes:
+            variables = stack.enter_context(organisation(size))
+            names = stage.names(peers=size <= plan.peer_max)
+            variables = stack.enter_context(stage.prepared(variables))
+            courses.append(Course(size, names, variables))
+        for number in range(plan.rounds):
+            for course in courses:
+                if number == 0 or plan.fits(course.longest):
+                    one_more(stage, course)
+        return {str(course.size): course.rounds for course in courses}
 
-    def goes_on(done: int) -> bool:
-        now = time.monotonic()
-        started.append(now)
-        if not 0 < done < plan.rounds:
-            return done == 0
-        return plan.fits(max(b - a for a, b in pairwise(started)), size)
 
-    with organisation(size) as variables:
-        return stage.rounds(variables, stage.names(peers=size <= plan.peer_max), goes_on)
+def one_more(stage: Stage, course: Course) -> None:
+    """Run one more round of a size."""
+    began = time.monotonic()
+    course.rounds.append(stage.round(course.variables, course.names))
+    seconds = time.monotonic() - began
+    course.longest = max(course.longest, seconds)
+    say(f"{course.size:,} audits, round {len(course.rounds)}: {seconds:.0f} s")
 
 
 def write(results: dict[str, Any], folder: Path) -> None:

@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,20 +50,15 @@ class Stage:
         wanted = OWN + (PEERS if peers else ())
         return [name for name in wanted if name.rpartition("-")[2] not in absent]
 
-    def rounds(
-        self, variables: dict[str, str], names: list[str], goes_on: Callable[[int], bool]
-    ) -> list[Round]:
-        """What each contender took in each round, for as many rounds as `goes_on` with so many."""
-        done: list[Round] = []
-        with self._prepared(variables) as prepared:
-            while goes_on(len(done)):
-                done.append({name: self._run(name, prepared) for name in names})
-                read = {name: taken["rows"] for name, taken in done[-1].items()}
-                assert len(set(read.values())) == 1, f"not all read the same: {read}"
+    def round(self, variables: dict[str, str], names: list[str]) -> Round:
+        """What each contender took, which must have read the same, each in its turn."""
+        done = {name: self._run(name, variables) for name in names}
+        read = {name: taken["rows"] for name, taken in done.items()}
+        assert len(set(read.values())) == 1, f"not all read the same: {read}"
         return done
 
     @contextmanager
-    def _prepared(self, variables: dict[str, str]) -> Iterator[dict[str, str]]:
+    def prepared(self, variables: dict[str, str]) -> Iterator[dict[str, str]]:
         """`variables`, and with them the rows that the bare loads load."""
         with TemporaryDirectory(dir=self.home) as folder:
             file = Path(folder) / "prepared.db"

@@ -17,7 +17,7 @@ from tests.benchmarks.meter import Meter, windows
 URL = os.environ["GENESYSCLOUD_REGION"]
 QUERY = "/api/v2/audits/query"
 #: The quicker of the formats in which dlt hands rows to each.
-FORMATS = {"duckdb": "parquet", "postgres": "insert_values"}
+FORMATS = {"duckdb": "parquet", "postgres": "csv"}
 FINAL = {"Succeeded", "Failed", "Cancelled"}
 
 #: dlt's own way to remember how far it is.
