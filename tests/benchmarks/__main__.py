@@ -68,16 +68,18 @@ class Course:
 
 
 def main() -> None:
-    """Measure, and write the results."""
+    """Measure, and write the results; those there are if something fails on the way."""
     plan = planned(os.environ.get)
     results: dict[str, Any] = {"machine": machine(), "peer_max": plan.peer_max, "speed": {}}
-    with ExitStack() as stack:
-        stage = staged(stack)
-        if "speed" in plan.parts:
-            results["speed"] = measured(plan, stage)
-        if "paced" in plan.parts:
-            results["paced"] = paced(stage, plan.paced_seconds)
-    write(results, Path(os.environ.get("BENCH_RESULTS", RESULTS)))
+    try:
+        with ExitStack() as stack:
+            stage = staged(stack)
+            if "speed" in plan.parts:
+                measure(plan, stage, results["speed"])
+            if "paced" in plan.parts:
+                results["paced"] = paced(stage, plan.paced_seconds)
+    finally:
+        write(results, Path(os.environ.get("BENCH_RESULTS", RESULTS)))
 
 
 def planned(setting: Any) -> Plan:
@@ -102,8 +104,8 @@ def staged(stack: ExitStack) -> Stage:
     return Stage(home, found if mariadb is None else found | {"mariadb": mariadb})
 
 
-def measured(plan: Plan, stage: Stage) -> dict[str, list[Round]]:
-    """The rounds of each size: one at least, and more of each in turn while there is time."""
+def measure(plan: Plan, stage: Stage, found: dict[str, list[Round]]) -> None:
+    """Add the rounds of each size: one at least, and more of each in turn while there is time."""
     with ExitStack() as stack:
         courses = []
         for size in plan.sizes:
@@ -115,7 +117,7 @@ def measured(plan: Plan, stage: Stage) -> dict[str, list[Round]]:
             for course in courses:
                 if number == 0 or plan.fits(course.longest):
                     one_more(stage, course)
-        return {str(course.size): course.rounds for course in courses}
+                    found[str(course.size)] = course.rounds
 
 
 def one_more(stage: Stage, course: Course) -> None:

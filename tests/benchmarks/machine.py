@@ -17,15 +17,6 @@ def machine() -> dict[str, str | int]:
     }
 
 
-def in_words(found: dict[str, str | int]) -> str:
-    """The same as a sentence."""
-    return (
-        f"{found['processor']}, {found['cores']} cores, {found['memory_gib']} GiB, "
-        f"{found['system']}, Python {found['python']}; the simulator and the database servers "
-        "ran on the same machine"
-    )
-
-
 def _processor() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
