@@ -7,13 +7,15 @@ import json
 import sys
 import threading
 import time
+from collections import Counter
 from contextlib import suppress
+from math import ceil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 from etl.errors import Stopped
-from etl.genesys.events import Event, Requested
+from etl.genesys.events import Event, Requested, Waited
 from etl.progress import Late, Stream
 from etl.wire import PAGE_SIZE_MAX, RATE_PER_MINUTE, TOKEN_PATH
 from tests.benchmarks.contenders import backfilled, program
@@ -26,15 +28,22 @@ FAR_AUDITS: Final = 100_000
 
 
 class Watcher:
-    """Keeps when each request of the API began and ended, and its status. See `Observer`."""
+    """Keeps when each request of the API began and ended, and its status. See `Observer`.
+
+    Attributes:
+        held: seconds that requests were held back for the budget.
+    """
 
     def __init__(self) -> None:
         self.sent: list[tuple[float, float, int | None]] = []
+        self.held = 0.0
 
     def told(self, organization: str, event: Event) -> None:
         if isinstance(event, Requested) and TOKEN_PATH not in event.operation:
             now = time.monotonic()
             self.sent.append((now - event.seconds, now, event.status))
+        elif isinstance(event, Waited):
+            self.held += event.seconds
 
     def came_late(self, stream: Stream, late: Late) -> None:
         pass
@@ -63,13 +72,16 @@ def _watched(stage: Stage, seconds: float, audits: int, **options: Any) -> dict[
 
 def _budget(found: dict[str, Any], seconds: float) -> dict[str, Any]:
     first = min(began for began, _, _ in found["sent"])
-    inside = [status for began, _, status in found["sent"] if began < first + seconds]
-    granted = sum(status != 429 for status in inside)
+    inside = [(b - first, status) for b, _, status in found["sent"] if b < first + seconds]
+    minutes = Counter(int(at // 60) for at, status in inside if status != 429)
+    granted = minutes.total()
     return {
         "allowed": RATE_PER_MINUTE,
         "seconds": seconds,
         "granted": granted,
         "refused": len(inside) - granted,
+        "by_minute": [minutes[number] for number in range(ceil(seconds / 60))],
+        "held_back": found["held"],
         "share": granted / (RATE_PER_MINUTE * seconds / 60),
     }
 
@@ -105,7 +117,7 @@ def main() -> None:
         app.migrate()
         with suppress(Stopped):
             rows, _ = backfilled(app)
-    print(json.dumps({"rows": rows, "sent": watcher.sent}))  # noqa: T201 - for who started it
+    print(json.dumps({"rows": rows, "sent": watcher.sent, "held": watcher.held}))  # noqa: T201 - for who started it
 
 
 if __name__ == "__main__":

@@ -101,6 +101,10 @@ def _paced(found: dict[str, Any]) -> Iterator[str]:
         f"| {budget['allowed']} requests a minute, for {budget['seconds']:.0f} s: share of it used "
         f"| {budget['share']:.1%} | 95 % |"
     )
+    yield (
+        f"| of these, seconds that requests were held back for it: with none, it was this machine "
+        f"that was at its limit | {budget['held_back']:.0f} | |"
+    )
     yield f"| 429 answers meanwhile | {budget['refused']} | at most 1 |"
     yield (
         f"| {far['latency']:.1f} s latency a request: requests a second, of what as many in flight "
