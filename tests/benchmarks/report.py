@@ -76,7 +76,7 @@ def _ratios(sizes: dict[str, list[Round]]) -> Iterator[str]:
 
 def _speeds(size: int, rounds: list[Round], peer_max: int) -> Iterator[str]:
     left_out = f"; peers ran up to {peer_max:,} only" if size > peer_max else ""
-    yield f"\n{size:,} audits, {len(rounds)} rounds{left_out}:\n"
+    yield f"\n{size:,} audits, {_rounds(rounds)}{left_out}:\n"
     yield "| program | of the floor | rows/s | CPU s per 100k rows | peak MiB | requests |"
     yield "|---|---|---|---|---|---|"
     for name in sorted(rounds[0], key=lambda name: list(TITLES).index(name)):
@@ -86,6 +86,10 @@ def _speeds(size: int, rounds: list[Round], peer_max: int) -> Iterator[str]:
             f"| {TITLES[name]} | {ratio(rounds, name, 'floor'):.2f} | {rows:,.0f} | {cpu:.1f} "
             f"| {middle(rounds, name, 'mib'):.0f} | {_whole(middle(rounds, name, 'requests'))} |"
         )
+
+
+def _rounds(rounds: list[Round]) -> str:
+    return f"{len(rounds)} round" if len(rounds) == 1 else f"{len(rounds)} rounds"
 
 
 def _whole(number: float) -> str:
