@@ -53,7 +53,7 @@ fuzz: $(FUZZ_VENV)/atheris  ## let a fuzzer look for answers that break the clie
 	    -dict=tests/fuzzing/dictionary.txt -artifact_prefix=.fuzz/$$target- .fuzz/$$target \
 	    || exit 1; done
 
-bench: $(VENV)/dev  ## measure speed, memory and requests beside the floor and the vendor's SDK
+bench: $(VENV)/dev  ## measure speed, memory and requests beside the least possible and beside others
 	@$(BIN)/python -m tests.benchmarks
 
 lint: $(VENV)/dev  ## check style, types, layers, migrations and documents
@@ -76,4 +76,5 @@ requirements: $(VENV)/dev  ## pin the newest versions that pyproject.toml allows
 	  -c requirements/runtime.txt -o requirements/dev.txt
 
 clean:  ## remove what these targets made
-	rm -rf $(VENV) $(FUZZ_VENV) .fuzz .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(FUZZ_VENV) .fuzz .venv-bench .mypy_cache .ruff_cache .pytest_cache .hypothesis \
+	  .import_linter_cache

@@ -14,6 +14,7 @@ import requests
 
 from etl import wire
 from etl.simulator import CLIENT_ID, CLIENT_SECRET, AuditLog, Faults, Simulator
+from tests.hostile import resting
 from tests.simulated import (
     ASCENDING,
     END,
@@ -142,6 +143,14 @@ def test_a_query_takes_its_time(reader: Reader, simulator: Simulator, clock: Han
     ]
     assert _refusal(reader.page(reader.created()))[:2] == (409, "request.conflict")
     assert (reader.state(query), reader.page(query).status_code) == ("Succeeded", 200)
+
+
+def test_every_request_is_on_its_way_for_the_latency(log: AuditLog, clock: HandClock) -> None:
+    simulator = Simulator(log=log, clock=clock, rest=resting(clock), latency_seconds=3)
+    before = clock()
+    with read(simulator) as reader:  # with a token
+        reader.created()
+    assert clock() - before == timedelta(seconds=2 * 3)
 
 
 def test_a_query_tells_what_it_was_asked(reader: Reader) -> None:

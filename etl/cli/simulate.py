@@ -47,6 +47,9 @@ class _WithFaults(click.Command):
 @click.option(
     "--query-seconds", type=float, default=1.0, show_default=True, help="How long a query takes."
 )
+@click.option(
+    "--latency", type=float, default=0.0, show_default=True, help="Seconds before each answer."
+)
 @click.option("--rate-limit", type=int, default=300, show_default=True, help="Requests a minute.")
 @click.option(
     "--fault",
@@ -64,6 +67,7 @@ def simulate_command(
     ahead: timedelta,
     seed: int,
     query_seconds: float,
+    latency: float,
     rate_limit: int,
     faults: Sequence[str],
 ) -> None:
@@ -79,7 +83,11 @@ def simulate_command(
     now = clock().replace(microsecond=0)
     with AuditLog.generate(seed=seed, count=audits, start=now - past, end=now + ahead) as log:
         simulator = Simulator(
-            log=log, query_seconds=query_seconds, allowed_per_minute=rate_limit, faults=wrong
+            log=log,
+            query_seconds=query_seconds,
+            latency_seconds=latency,
+            allowed_per_minute=rate_limit,
+            faults=wrong,
         )
         try:
             run(simulator, host=host, port=port, announce=_announce)

@@ -53,10 +53,13 @@ class SqlDestination:
         events = new_events = rejects = 0
         last = Batch(())
         past = Past(draft.stream, self.ledger.loaded(draft.stream, draft.window), draft.started_at)
-        for group in grouped(batches, GROUP_BYTES):
-            new_events += self._write(draft, past, last, fence)
-            events, rejects = events + len(group.audits), rejects + len(group.rejects)
-            last = group
+        for rows, is_last in grouped(batches, GROUP_BYTES):
+            events, rejects = events + len(rows.audits), rejects + len(rows.rejects)
+            if is_last:
+                last = rows
+            else:
+                new_events += self._write(draft, past, rows, fence)
+            del rows  # the next group is not to be gathered beside it
 
         def finish(connection: sa.Connection) -> tuple[Receipt, Late]:
             new, late = self._insert(connection, past, last)

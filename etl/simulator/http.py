@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from etl import wire
 from etl.simulator import queries, realtime
@@ -58,7 +58,19 @@ def application(organization: Organization) -> ASGIApp:
         Route(results, api.guarded("results", api.results)),
         Route(f"{queries.DOWNLOAD_PATH}/{{transaction_id}}", api.open("download", api.download)),
     ]
-    return with_transport(Starlette(routes=routes, exception_handlers={HTTPException: api.unknown}))
+    app = Starlette(routes=routes, exception_handlers={HTTPException: api.unknown})
+    return with_transport(_far_away(app, organization))
+
+
+def _far_away(app: ASGIApp, organization: Organization) -> ASGIApp:
+    """`app`, reached only after the organisation's latency."""
+
+    async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
+        if organization.latency_seconds and scope["type"] == "http":
+            await organization.rest(organization.latency_seconds)
+        await app(scope, receive, send)
+
+    return wrapped
 
 
 class _Api:

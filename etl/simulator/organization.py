@@ -85,6 +85,7 @@ class Organization:
         client_id: the OAuth client that may ask.
         client_secret: its secret.
         query_seconds: how long a query takes; 0 ends it before it is asked about.
+        latency_seconds: how long each request is on its way before it is looked at.
         token_seconds: how long a token is good.
         allowed_per_minute: requests a minute that a token may make.
         answer_at_once: creating a query already tells how it ended (200 instead of 202).
@@ -98,6 +99,7 @@ class Organization:
     client_id: str = CLIENT_ID
     client_secret: str = field(default=CLIENT_SECRET, repr=False)
     query_seconds: float = 0.0
+    latency_seconds: float = 0.0
     token_seconds: int = 86_400
     allowed_per_minute: int = RATE_PER_MINUTE
     answer_at_once: bool = False

@@ -1,133 +1,145 @@
-"""Measure every contender, round by round, and print a table of medians, the ratios first.
+"""Measure every contender, round by round, and write tables, raw figures and plots: `make bench`.
 
-BENCH_SIZES (default 10000,100000) are the numbers of audits, BENCH_ROUNDS (default 3) how often
-each contender runs. The rounds are interleaved, so that what else the machine does is shared out.
+BENCH_SIZES (default 10000,100000,1000000) are the numbers of audits, BENCH_ROUNDS (default 5) how
+often each contender runs, BENCH_PEER_MAX (default 100000) up to which size peers run, BENCH_PARTS
+(default speed,paced) what is measured, BENCH_PACED_SECONDS (default 300) how long the rate budget
+is worked against, BENCH_MINUTES (default 40) how long all of it may take: each size gets
+one round in any case, further ones while there is time, and the tables say how many there were.
+BENCH_RESULTS (default tests/benchmarks/results) is where all of it is written.
 """
 
 import json
 import os
-import platform
-import subprocess
-import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from datetime import timedelta
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median
-from typing import Final
+from tempfile import TemporaryDirectory
+from typing import Any, Final
 
-from etl.app import clock
-from etl.simulator import CLIENT_ID, CLIENT_SECRET
-from etl.window import stamp
 from tests import servers
+from tests.benchmarks.environments import python_of
+from tests.benchmarks.machine import machine
+from tests.benchmarks.organisation import organisation
+from tests.benchmarks.paced import paced
+from tests.benchmarks.report import report
+from tests.benchmarks.rounds import Round, Stage, run_module
 
-#: See `contenders`; the order of a round.
-NAMES: Final = ("floor", "sdk", "sqlite", "postgresql", "mariadb", "parquet")
-TOP: Final = Path(__file__).parent.parent.parent
-DAYS: Final = 30
-Taken = dict[str, float]
+#: Seconds that the paced part takes beside those against the budget.
+PACED_EXTRA: Final = 150
+RESULTS: Final = Path(__file__).parent / "results"
+
+
+@dataclass
+class Plan:
+    """What is to be measured, and how long that may take.
+
+    Attributes:
+        began: when it began, by the monotonic clock.
+    """
+
+    sizes: list[int]
+    rounds: int
+    peer_max: int
+    parts: set[str]
+    paced_seconds: float
+    minutes: float
+    began: float = field(default_factory=time.monotonic)
+
+    def fits(self, seconds: float) -> bool:
+        """Whether there is time for a round that takes so long, and for the paced part."""
+        paced = self.paced_seconds + PACED_EXTRA if "paced" in self.parts else 0
+        return time.monotonic() + seconds + paced < self.began + 60 * self.minutes
+
+
+@dataclass
+class Course:
+    """One size, its organisation already there.
+
+    Attributes:
+        longest: seconds of its longest round.
+    """
+
+    size: int
+    names: list[str]
+    variables: dict[str, str]
+    rounds: list[Round] = field(default_factory=list)
+    longest: float = 0.0
 
 
 def main() -> None:
-    """Print a table for each size."""
-    sizes = [int(size) for size in os.environ.get("BENCH_SIZES", "10000,100000").split(",")]
-    rounds = int(os.environ.get("BENCH_ROUNDS", "3"))
-    say(f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}")
-    say(f"{rounds} rounds, medians; the floor downloads and decodes, and does nothing else")
-    with ExitStack() as stack:
-        home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="audit-etl-bench-")))
-        postgres = stack.enter_context(servers.postgres(home / "postgres"))
-        mariadb = servers.mariadb()
-        for size in sizes:
-            with organisation(size) as variables:
-                table(size, measured(rounds, variables, home, postgres, mariadb))
-
-
-def measured(
-    rounds: int, variables: dict[str, str], home: Path, postgres: str, mariadb: str | None
-) -> dict[str, list[Taken]]:
-    """What each contender took in each round."""
-    taken: dict[str, list[Taken]] = {}
-    for _ in range(rounds):
-        for name in NAMES:
-            if name == "mariadb" and mariadb is None:
-                continue
-            with ExitStack() as stack:
-                folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=home)))
-                server = {"postgresql": postgres, "mariadb": mariadb}.get(name)
-                destination = f"sqlite:///{folder / 'a.db'}"
-                if server is not None:
-                    destination = stack.enter_context(servers.fresh_database(server))
-                elif name == "parquet":
-                    destination = f"parquet://{folder / 'lake'}"
-                env = variables | {
-                    "AUDIT_ETL_DESTINATION": destination,
-                    "BENCH_FILE": str(folder / "sdk.db"),
-                }
-                taken.setdefault(name, []).append(run(name, env))
-    return taken
-
-
-def run(name: str, env: dict[str, str]) -> Taken:
-    """Run one contender once."""
-    program = [sys.executable, "-m", "tests.benchmarks.contenders", name]
-    result = subprocess.run(
-        program, cwd=TOP, env=env, stdout=subprocess.PIPE, text=True, check=True
-    )
-    found: Taken = json.loads(result.stdout)
-    return found
-
-
-@contextmanager
-def organisation(size: int) -> Iterator[dict[str, str]]:
-    """A simulated organisation in a process of its own, and the environment to find it."""
-    end = clock().replace(microsecond=0) - timedelta(hours=1)
-    options = [f"--audits={size}", "--past=31d", "--ahead=0s", "--query-seconds=0", "--port=0"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "etl", "simulate", "--rate-limit=1000000000", *options],
-        cwd=TOP,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
+    """Measure, and write the results; those there are if something fails on the way."""
+    plan = planned(os.environ.get)
+    results: dict[str, Any] = {"machine": machine(), "peer_max": plan.peer_max, "speed": {}}
     try:
-        url = ""
-        while not url:
-            line = process.stdout.readline()
-            assert line, "the simulator did not start"
-            url = line.partition("GENESYSCLOUD_REGION=")[2].strip()
-        yield {
-            "PATH": os.defpath,
-            "GENESYSCLOUD_REGION": url,
-            "GENESYSCLOUD_OAUTHCLIENT_ID": CLIENT_ID,
-            "GENESYSCLOUD_OAUTHCLIENT_SECRET": CLIENT_SECRET,
-            "BENCH_FROM": stamp(end - timedelta(days=DAYS)),
-            "BENCH_TO": stamp(end),
-        }
+        with ExitStack() as stack:
+            stage = staged(stack)
+            if "speed" in plan.parts:
+                measure(plan, stage, results["speed"])
+            if "paced" in plan.parts:
+                results["paced"] = paced(stage, plan.paced_seconds)
     finally:
-        process.terminate()
-        process.communicate()
+        write(results, Path(os.environ.get("BENCH_RESULTS", RESULTS)))
 
 
-def table(size: int, taken: dict[str, list[Taken]]) -> None:
-    """Print one size's table; every contender must have read the same audits."""
-    middle = {
-        name: {key: median(one[key] for one in all_) for key in all_[0]}
-        for name, all_ in taken.items()
-    }
-    rows = {one["rows"] for one in middle.values()}
-    assert len(rows) == 1, f"not all read the same: {middle}"
-    speeds = {name: one["rows"] / one["seconds"] for name, one in middle.items()}
-    say(f"\n{size:,} audits\n")
-    say("| program | of the floor | rows/s | CPU s per 100k rows | peak MiB | requests |")
-    say("|---|---|---|---|---|---|")
-    for name, one in middle.items():
-        cpu = one["cpu"] / one["rows"] * 100_000
-        say(
-            f"| {name} | {speeds[name] / speeds['floor']:.2f} | {speeds[name]:,.0f} | {cpu:.1f} "
-            f"| {one['mib']:.0f} | {one['requests']:.0f} |"
-        )
+def planned(setting: Any) -> Plan:
+    """The plan that the environment asks for."""
+    return Plan(
+        sizes=sorted(int(s) for s in setting("BENCH_SIZES", "10000,100000,1000000").split(",")),
+        rounds=int(setting("BENCH_ROUNDS", "5")),
+        peer_max=int(setting("BENCH_PEER_MAX", "100000")),
+        parts=set(setting("BENCH_PARTS", "speed,paced").split(",")),
+        paced_seconds=float(setting("BENCH_PACED_SECONDS", "300")),
+        minutes=float(setting("BENCH_MINUTES", "40")),
+    )
+
+
+def staged(stack: ExitStack) -> Stage:
+    """A folder and the servers, for as long as the stack stands; environments are made first."""
+    for name in ("sdk", "dlt", "plot"):
+        python_of(name)
+    home = Path(stack.enter_context(TemporaryDirectory(prefix="audit-etl-bench-")))
+    found = {"postgresql": stack.enter_context(servers.postgres(home / "postgres"))}
+    mariadb = servers.mariadb()
+    return Stage(home, found if mariadb is None else found | {"mariadb": mariadb})
+
+
+def measure(plan: Plan, stage: Stage, found: dict[str, list[Round]]) -> None:
+    """Add the rounds of each size: one at least, and more of each in turn while there is time."""
+    with ExitStack() as stack:
+        courses = []
+        for size in plan.sizes:
+            variables = stack.enter_context(organisation(size))
+            names = stage.names(peers=size <= plan.peer_max)
+            variables = stack.enter_context(stage.prepared(variables))
+            courses.append(Course(size, names, variables))
+        for number in range(plan.rounds):
+            for course in courses:
+                if number == 0 or plan.fits(course.longest):
+                    one_more(stage, course)
+                    found[str(course.size)] = course.rounds
+
+
+def one_more(stage: Stage, course: Course) -> None:
+    """Run one more round of a size."""
+    began = time.monotonic()
+    course.rounds.append(stage.round(course.variables, course.names))
+    seconds = time.monotonic() - began
+    course.longest = max(course.longest, seconds)
+    say(f"{course.size:,} audits, round {len(course.rounds)}: {seconds:.0f} s")
+
+
+def write(results: dict[str, Any], folder: Path) -> None:
+    """Write the raw figures, the tables and the plots; print the tables."""
+    folder.mkdir(parents=True, exist_ok=True)
+    raw = folder / "results.json"
+    raw.write_text(json.dumps(results, indent=1) + "\n")
+    (folder / "results.md").write_text(report(results))
+    say(report(results))
+    if results["speed"]:
+        with TemporaryDirectory() as scratch:
+            env = {"PATH": os.defpath, "MPLCONFIGDIR": scratch}
+            run_module("plot", str(raw), env=env, python=python_of("plot"))
 
 
 def say(line: str) -> None:

@@ -144,14 +144,18 @@ class ParquetDestination:
     def _stage(self, staging: Staging, draft: Draft, batches: Iterable[Batch]) -> tuple[int, int]:
         """Sort the window's rows into runs; give how many audits and rejects there were."""
         events = rejects = 0
-        for group in grouped(batches, GROUP_BYTES):
-            events, rejects = events + len(group.audits), rejects + len(group.rejects)
-            self._keep_aside(draft.stream.organization, group)
-            audits = sorted(group.audits, key=attrgetter(*KEY))
+        for rows, _ in grouped(batches, GROUP_BYTES):
+            events, rejects = events + len(rows.audits), rejects + len(rows.rejects)
+            self._keep_aside(draft.stream.organization, rows)
             with translated(self._storage):
-                for partition, those in _by_partition(audits, self._folder):
-                    staging.spill(partition, table_of(those, self._now()))
+                self._spill(staging, rows)
+            del rows  # the next group is not to be gathered beside it
         return events, rejects
+
+    def _spill(self, staging: Staging, rows: Batch) -> None:
+        audits = sorted(rows.audits, key=attrgetter(*KEY))
+        for partition, those in _by_partition(audits, self._folder):
+            staging.spill(partition, table_of(those, self._now()))
 
     def _keep_aside(self, organization: str, group: Batch) -> None:
         if group.rejects:

@@ -23,7 +23,7 @@ from etl.destinations.lake.merging import merged
 from etl.errors import DestinationUnavailable
 
 #: Rows of a run that are held in memory at once when it is merged.
-RUN_ROWS: Final = 1_000
+RUN_ROWS: Final = 500
 #: So many runs of a partition become one, so that few are merged at once whatever their number.
 FAN_IN: Final = 16
 

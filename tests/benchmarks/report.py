@@ -1,0 +1,118 @@
+"""The raw figures as tables, the ratios first. Imports nothing but the standard library."""
+
+from collections.abc import Iterator
+from statistics import median
+from typing import Any, Final
+
+Round = dict[str, dict[str, float]]
+
+#: What each program is, for who reads a table.
+TITLES: Final = {
+    "floor": "the floor: download and decode",
+    "parquet": "audit-etl → Parquet",
+    "sqlite": "audit-etl → SQLite",
+    "postgresql": "audit-etl → PostgreSQL",
+    "mariadb": "audit-etl → MariaDB",
+    "bare-sqlite": "bare `executemany` → SQLite",
+    "bare-postgresql": "bare `COPY` → PostgreSQL",
+    "bare-mariadb": "bare `executemany` → MariaDB",
+    "sdk": "vendor's SDK, loop → SQLite",
+    "dlt-duckdb": "dlt → DuckDB",
+    "dlt-postgresql": "dlt → PostgreSQL",
+}
+#: A program, what it is held against, and the least that the ratio of their speeds should be.
+RATIOS: Final = (
+    ("parquet", "floor", 0.6),
+    ("postgresql", "bare-postgresql", 0.5),
+    ("sqlite", "bare-sqlite", 0.4),
+    ("mariadb", "bare-mariadb", 0.7),
+    ("sqlite", "sdk", None),
+    ("parquet", "dlt-duckdb", None),
+    ("postgresql", "dlt-postgresql", None),
+)
+
+
+def speed(taken: dict[str, float]) -> float:
+    """Rows a second."""
+    return taken["rows"] / taken["seconds"]
+
+
+def middle(rounds: list[Round], name: str, figure: str) -> float:
+    """The median of one figure of one program."""
+    return median(one[name][figure] for one in rounds)
+
+
+def ratio(rounds: list[Round], name: str, other: str) -> float | None:
+    """How many times as fast `name` is as `other`, the median of the rounds; None if not run."""
+    if not rounds or not {name, other} <= rounds[0].keys():
+        return None
+    return median(speed(one[name]) / speed(one[other]) for one in rounds)
+
+
+def report(results: dict[str, Any]) -> str:
+    """All of it as Markdown."""
+    found = results["machine"]
+    lines = [
+        f"{found['processor']}, {found['cores']} cores, {found['memory_gib']} GiB, "
+        f"{found['system']}, Python {found['python']}. The simulated organisation and the database "
+        "servers ran on the same machine. Medians of rounds in which the programs took turns.",
+    ]
+    lines += _ratios(results["speed"]) if results["speed"] else []
+    for size, rounds in results["speed"].items():
+        lines += _speeds(int(size), rounds, results["peer_max"])
+    lines += _paced(results["paced"]) if "paced" in results else []
+    return "\n".join(lines) + "\n"
+
+
+def _ratios(sizes: dict[str, list[Round]]) -> Iterator[str]:
+    yield "\nRows a second of one program divided by those of another:\n"
+    yield "| of | to | " + " | ".join(f"{int(size):,}" for size in sizes) + " | target |"
+    yield "|---|---|" + "---|" * len(sizes) + "---|"
+    for name, other, least in RATIOS:
+        found = [ratio(rounds, name, other) for rounds in sizes.values()]
+        shown = " | ".join("" if value is None else f"{value:.2f}" for value in found)
+        yield f"| {TITLES[name]} | {TITLES[other]} | {shown} | {least or ''} |"
+
+
+def _speeds(size: int, rounds: list[Round], peer_max: int) -> Iterator[str]:
+    left_out = f"; peers ran up to {peer_max:,} only" if size > peer_max else ""
+    yield f"\n{size:,} audits, {_rounds(rounds)}{left_out}:\n"
+    yield "| program | of the floor | rows/s | CPU s per 100k rows | peak MiB | requests |"
+    yield "|---|---|---|---|---|---|"
+    for name in sorted(rounds[0], key=lambda name: list(TITLES).index(name)):
+        cpu = median(one[name]["cpu"] / one[name]["rows"] * 100_000 for one in rounds)
+        rows = median(speed(one[name]) for one in rounds)
+        yield (
+            f"| {TITLES[name]} | {ratio(rounds, name, 'floor'):.2f} | {rows:,.0f} | {cpu:.1f} "
+            f"| {middle(rounds, name, 'mib'):.0f} | {_whole(middle(rounds, name, 'requests'))} |"
+        )
+
+
+def _rounds(rounds: list[Round]) -> str:
+    return f"{len(rounds)} round" if len(rounds) == 1 else f"{len(rounds)} rounds"
+
+
+def _whole(number: float) -> str:
+    return f"{number:.0f}" if number else ""
+
+
+def _paced(found: dict[str, Any]) -> Iterator[str]:
+    budget, far = found["budget"], found["latency"]
+    yield "\nUnder a budget, and far away:\n"
+    yield "| what | figure | target |"
+    yield "|---|---|---|"
+    yield (
+        f"| {budget['allowed']} requests a minute, for {budget['seconds']:.0f} s: share of it used "
+        f"| {budget['share']:.1%} | 95 % |"
+    )
+    yield (
+        f"| of these, seconds that requests were held back for it: with none, it was this machine "
+        f"that was at its limit | {budget['held_back']:.0f} | |"
+    )
+    yield f"| 429 answers meanwhile | {budget['refused']} | at most 1 |"
+    yield (
+        f"| {far['latency']:.1f} s latency a request: requests a second, of what as many in flight "
+        f"allow | {far['share']:.1%} | |"
+    )
+    yield f"| requests in flight there, most and mean | {far['most']}, {far['mean']:.1f} | |"
+    yield f"| requests/s and rows/s there | {far['requests']:.1f}, {far['rows']:,.0f} | |"
