@@ -101,6 +101,7 @@ class World:
         seen: every form in which each audit was ever shown, as rows, by id.
         read_seconds: of silence after which the client gives an answer up.
         processes: numbers of the processes that the program seems to run in, each in its own.
+        unusable: whether it was ever shown a record that cannot be a row.
     """
 
     simulator: Simulator
@@ -111,6 +112,7 @@ class World:
     seen: dict[str, list[Audit]] = field(default_factory=dict)
     read_seconds: float = 10.0
     processes: Iterator[int] = field(default_factory=count)
+    unusable: bool = False
 
     @contextmanager
     def app(self) -> Iterator[App]:
@@ -162,6 +164,7 @@ class World:
             if None in services or audit.service_name in services
         }
         result = Outcome(span, asked_again, promised, self.rejected(BEGIN, self.until))
+        self.unusable = self.unusable or result.rejects > 0
         try:
             for outcome in outcomes:
                 if isinstance(outcome, Receipt):

@@ -62,7 +62,7 @@ def test_two_daemons_trade_places_fifty_times_and_the_copy_stays_complete(
         assert {first.ended(), second.ended()} == {0}
     for log in (first.log, second.log):
         assert "Traceback" not in log
-        assert log.count("this process takes over") >= TRADES // 3
+        assert log.count("this process takes over") >= TRADES // 5
 
 
 @pytest.mark.slow
