@@ -1,7 +1,8 @@
 """What a destination holds, read back without the loader's code, to compare with the source."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -26,9 +27,18 @@ def unraw(audit: Audit) -> Audit:
     return replace(audit, raw=json.dumps(json.loads(audit.raw), sort_keys=True))
 
 
+@contextmanager
+def one_instant(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """A connection whose queries all see the same instant, while others write."""
+    with engine.connect() as connection:
+        if engine.dialect.name != "sqlite":  # where it is so anyway
+            connection.execution_options(isolation_level="REPEATABLE READ")
+        yield connection
+
+
 def audits_in(engine: sa.Engine, organization: str = "default") -> list[Audit]:
     """Every audit of the organisation with its children, by id; a doubled row is there twice."""
-    with engine.connect() as connection:
+    with one_instant(engine) as connection:
         events = _rows(connection, "audit_events", "organization", "id", organization)
         properties = _children(connection, "audit_property_changes", organization)
         entities = _children(connection, "audit_entity_changes", organization)
