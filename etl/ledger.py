@@ -13,7 +13,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from etl.database import reading, transact
-from etl.progress import BACKFILL, Mark, OpenQuery, Receipt, Stream
+from etl.progress import BACKFILL, Mark, OpenQuery, Receipt, Stream, least_requests
 from etl.schema import audit_rejects, queries, receipts, verifications, watermarks
 from etl.window import Window, advance, gaps, joined, spanning
 
@@ -150,6 +150,16 @@ class Ledger:
         with reading(self.engine) as connection:
             row = connection.execute(query).mappings().first()
             return None if row is None else _receipt(row)
+
+    def requests(self, stream: Stream, since: datetime) -> tuple[int, int]:
+        """Requests that the windows loaded since then have cost, and the fewest that could have."""
+        table = receipts.c
+        query = sa.select(table.requests, table.events + table.rejects).where(
+            *_of(receipts, stream), table.loaded_at >= since
+        )
+        with reading(self.engine) as connection:
+            rows = connection.execute(query).all()
+        return sum(spent for spent, _ in rows), sum(least_requests(n) for _, n in rows)
 
     def rejects(self, organization: str) -> int:
         """How many records of the organisation are kept aside."""

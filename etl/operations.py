@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from math import ceil
 from typing import Final, TypeVar
 
 from etl import caveats, leases, pipeline, schedules
@@ -23,10 +22,9 @@ from etl.errors import (
 from etl.genesys.query import AuditSource
 from etl.leases import Lease
 from etl.pipeline import Job, Sighting
-from etl.progress import BACKFILL, Mark, Receipt, Stream
+from etl.progress import BACKFILL, Mark, Receipt, Stream, least_requests
 from etl.verifying import Verdict, Verifier
 from etl.window import Window, cut, due, floor_second, horizon, joined, piece_for, stamp
-from etl.wire import PAGE_SIZE_MAX
 
 #: The lease of a destination that has one writer.
 WRITER: Final = "the writer of the lake"
@@ -219,8 +217,7 @@ def plan(app: App, span: Window, streams: Sequence[Stream]) -> list[Planned]:
         density = app.ledger.density(stream) if readable else None
         for window in cut(span, piece_for(density, app.settings.max_window)):
             events = None if density is None else round(density * window.length.total_seconds())
-            pages = max(1, ceil((events or 0) / PAGE_SIZE_MAX))
-            planned.append(Planned(stream, window, events, 2 + pages))
+            planned.append(Planned(stream, window, events, least_requests(events or 0)))
     return planned
 
 

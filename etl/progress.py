@@ -6,9 +6,11 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from math import ceil
 from typing import Final
 
 from etl.window import Window
+from etl.wire import PAGE_SIZE_MAX
 
 #: The stream that holds all services of an organisation in one query.
 ALL_SERVICES: Final = "*"
@@ -79,6 +81,16 @@ class Receipt:
     schedule: str
     started_at: datetime
     loaded_at: datetime
+
+    @property
+    def least_requests(self) -> int:
+        """The fewest requests that could have brought as much; see `least_requests`."""
+        return least_requests(self.events + self.rejects)
+
+
+def least_requests(records: int) -> int:
+    """The fewest requests that bring so many records: a query, one poll, and full pages of it."""
+    return 2 + max(1, ceil(records / PAGE_SIZE_MAX))
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,6 +44,8 @@ class StreamStatus:
         verified: the spans that were compared with the organisation, newest first.
         late: what came late since the month of `LATE_SINCE` ago, by service.
         new_events: audits that were new in the same time, late or not.
+        requests: those that the windows of the last day have cost.
+        least_requests: the fewest that could have brought as much.
     """
 
     stream: Stream
@@ -56,6 +58,8 @@ class StreamStatus:
     verified: tuple[Verification, ...]
     late: tuple[LateArrivals, ...]
     new_events: int
+    requests: int
+    least_requests: int
 
 
 def gather(ledger: Ledger, configured: Iterable[Stream], now: datetime) -> list[StreamStatus]:
@@ -70,6 +74,7 @@ def gather(ledger: Ledger, configured: Iterable[Stream], now: datetime) -> list[
 def _status(ledger: Ledger, stream: Stream, now: datetime, *, configured: bool) -> StreamStatus:
     mark = ledger.mark(stream)
     since = (now - LATE_SINCE).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    requests, least = ledger.requests(stream, now - _DAY)
     return StreamStatus(
         stream=stream,
         configured=configured,
@@ -81,6 +86,8 @@ def _status(ledger: Ledger, stream: Stream, now: datetime, *, configured: bool) 
         verified=tuple(verified.spans(ledger.engine, stream)),
         late=tuple(lateness.arrivals(ledger.engine, stream, since)),
         new_events=ledger.new_events(stream, since),
+        requests=requests,
+        least_requests=least,
     )
 
 

@@ -6,15 +6,21 @@ import pty
 import subprocess
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from datetime import date, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
+import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 
 from etl.cli.coverage import line_of_days, plot
+from etl.database import transact
+from etl.ledger import Ledger
+from etl.ledger import record as ledger_record
 from etl.progress import Stream
-from etl.status import Coverage, coverage
+from etl.status import Coverage, coverage, gather
 from etl.window import Window
 from tests.commands import audit_etl, environment
 from tests.conftest import Place
@@ -159,3 +165,22 @@ def on_a_terminal(*arguments: str, env: dict[str, str]) -> str:
                 shown += data
         assert process.wait(60) == 0, shown
     return shown.decode()
+
+
+def test_the_cost_of_the_last_day_stands_beside_the_least_possible(engine: sa.Engine) -> None:
+    now = BEGIN + 3 * DAY
+    ledger = Ledger(engine)
+    for hour, events, requests in ((0, 0, 3), (1, 500, 4), (2, 501, 5)):
+        receipt = replace(
+            draft(hours(hour, hour + 1)).receipt(
+                events=events, new_events=events, rejects=0, loaded_at=now
+            ),
+            requests=requests,
+        )
+        transact(engine, partial(ledger_record, receipt=receipt))
+
+    [found] = gather(ledger, [STREAM], now + timedelta(hours=1))
+    [later] = gather(ledger, [STREAM], now + timedelta(hours=25))
+
+    assert (found.requests, found.least_requests) == (12, 3 + 3 + 4)
+    assert (later.requests, later.least_requests) == (0, 0)

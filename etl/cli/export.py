@@ -150,6 +150,7 @@ def _receipt(receipt: Receipt) -> dict[str, object]:
         "new_events": receipt.new_events,
         "rejects": receipt.rejects,
         "requests": receipt.requests,
+        "least_requests": receipt.least_requests,
         "schedule": receipt.schedule,
         "started_at": receipt.started_at,
         "loaded_at": receipt.loaded_at,

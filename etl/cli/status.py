@@ -76,7 +76,16 @@ def status_command(
         click.echo("nothing was loaded yet: `audit-etl run` starts with the last 30 days")
         return
     print_table(
-        ("stream", "watermark", "behind", "last receipt", "new", "gaps", "rejects"),
+        (
+            "stream",
+            "watermark",
+            "behind",
+            "last receipt",
+            "new",
+            "gaps",
+            "rejects",
+            "requests in 24h",
+        ),
         [_row(stream_status) for stream_status in found],
     )
     _draw(shown, days)
@@ -128,6 +137,7 @@ def _row(found: StreamStatus) -> tuple[str, ...]:
         str(receipt.new_events) if receipt else "-",
         str(len(found.gaps)),
         str(found.rejects),
+        f"{found.requests}, at least {found.least_requests}" if found.requests else "0",
     )
 
 
@@ -142,6 +152,8 @@ def _as_json(found: StreamStatus) -> dict[str, object]:
         "last_receipt": _receipt(found.last_receipt) if found.last_receipt else None,
         "gaps": [{"start": gap.start, "end": gap.end} for gap in found.gaps],
         "rejects": found.rejects,
+        "requests_in_24h": found.requests,
+        "least_requests_in_24h": found.least_requests,
         "verified": [
             {
                 "start": span.window.start,
@@ -220,6 +232,7 @@ def _receipt(receipt: Receipt) -> dict[str, object]:
         "events": receipt.events,
         "new_events": receipt.new_events,
         "requests": receipt.requests,
+        "least_requests": receipt.least_requests,
         "schedule": receipt.schedule,
         "loaded_at": receipt.loaded_at,
     }

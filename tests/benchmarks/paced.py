@@ -101,7 +101,8 @@ def _latency(found: dict[str, Any]) -> dict[str, Any]:
         "mean": sum(ended - began for began, ended, _ in sent) / wall,
         "requests": len(sent) / wall,
         "rows": found["rows"] / wall,
-        "share": len(sent) / wall / (most / LATENCY),
+        # As many as the budget lets through in the long run, which one in flight could just send.
+        "share": len(sent) / wall / min(RATE_PER_MINUTE / 60, most / LATENCY),
     }
 
 

@@ -111,8 +111,8 @@ def _paced(found: dict[str, Any]) -> Iterator[str]:
     )
     yield f"| 429 answers meanwhile | {budget['refused']} | at most 1 |"
     yield (
-        f"| {far['latency']:.1f} s latency a request: requests a second, of what as many in flight "
-        f"allow | {far['share']:.1%} | |"
+        f"| {far['latency']:.1f} s latency a request: requests a second, of what it and the "
+        f"budget allow | {far['share']:.1%} | 90 % |"
     )
     yield f"| requests in flight there, most and mean | {far['most']}, {far['mean']:.1f} | |"
     yield f"| requests/s and rows/s there | {far['requests']:.1f}, {far['rows']:,.0f} | |"
