@@ -8,7 +8,7 @@ FUZZ_SECONDS ?= 60
 INSTALL := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast histories planted fuzz bench lint format requirements clean
+.PHONY: help demo test test-fast histories planted fuzz bench profile lint format requirements clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort
@@ -55,6 +55,9 @@ fuzz: $(FUZZ_VENV)/atheris  ## let a fuzzer look for answers that break the clie
 
 bench: $(VENV)/dev  ## measure speed, memory and requests beside the least possible and beside others
 	@$(BIN)/python -m tests.benchmarks
+
+profile: $(VENV)/dev  ## show where an audit's time goes, step by step
+	@$(BIN)/python -m tests.benchmarks.stages
 
 lint: $(VENV)/dev  ## check style, types, layers, migrations and documents
 	$(BIN)/ruff format --check .
