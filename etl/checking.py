@@ -13,8 +13,6 @@ from etl.errors import AuditEtlError, DestinationUnavailable, SchemaBehind
 from etl.genesys.query import AuditSource
 from etl.schema import HEAD
 
-#: A clock that is off by more is worth a word: windows end at the earlier of the two clocks.
-
 
 @dataclass(frozen=True, slots=True)
 class Finding:

@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import pytest
@@ -21,9 +22,13 @@ from etl.destinations.lake.destination import ParquetDestination
 from etl.destinations.lake.storage import storage_of
 from etl.destinations.sql import SqlDestination
 from etl.records import Audit
+from etl.simulator import AuditLog, Simulator
 from tests import disks, servers
 from tests.holdings import audits_in, audits_in_lake
 from tests.samples import LOADED_AT
+
+if TYPE_CHECKING:
+    from tests.hostile import World
 
 # A machine that is busy is no failure.
 settings.register_profile(
@@ -188,6 +193,25 @@ def _bucket(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
     name = f"lake-{uuid4().hex[:12]}"
     S3FileSystem(endpoint_override=s3_server, allow_bucket_creation=True).create_dir(name)
     return f"parquet+s3://{name}/audits"
+
+
+@pytest.fixture(scope="module")
+def served(log: AuditLog) -> Iterator[tuple[Simulator, str]]:
+    """An organisation with the audits of the module's own `log`, and its address."""
+    simulator = Simulator(log=log)
+    with simulator.serve() as url:
+        yield simulator, url
+
+
+@pytest.fixture
+def hostile(
+    log: AuditLog, served: tuple[Simulator, str], standing_place: Place
+) -> "Iterator[World]":
+    """That organisation as new, the place, emptied, and the program between them."""
+    from tests.hostile import world  # which takes `Place` from here
+
+    with world(log, served, standing_place) as made:
+        yield made
 
 
 @pytest.fixture

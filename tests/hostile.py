@@ -38,6 +38,7 @@ from etl.simulator.instants import milliseconds
 from etl.simulator.shapes import downloaded
 from etl.window import Window
 from tests.conftest import Place
+from tests.matrix import Cell
 from tests.simulated import NOW, HandClock, audit
 
 LAG = timedelta(minutes=10)
@@ -113,6 +114,12 @@ class World:
     read_seconds: float = 10.0
     processes: Iterator[int] = field(default_factory=count)
     unusable: bool = False
+
+    def suffer(self, cell: Cell) -> None:
+        """Let the cell's faults strike, the program set up for them."""
+        self.settings = cell.settings
+        self.read_seconds = SILENCE_SECONDS / 2 if "stall" in cell.faults else 10.0
+        self.simulator.faults = cell.parsed()
 
     @contextmanager
     def app(self) -> Iterator[App]:

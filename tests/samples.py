@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 from etl.progress import Draft, Stream
 from etl.records import Audit, Batch, normalise
@@ -13,6 +13,22 @@ BEGIN = datetime(2026, 3, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 STREAM = Stream("default")
 LOADED_AT = BEGIN + timedelta(days=9, milliseconds=7)
+
+#: An audit in the shape of the bulk download.
+DOWNLOADED: Final[dict[str, Any]] = {
+    "id": "a",
+    "userId": "u",
+    "userHomeOrgId": "o",
+    "username": {"id": ""},
+    "userDisplay": "Ada",
+    "clientId": {"id": "c"},
+    "serviceName": "PeoplePermissions",
+    "eventTime": "2026-04-01T00:00:00.000Z",
+    "action": "Delete",
+    "entityType": "OAuthClient",
+    "entity": {"id": "c", "name": "My OAuth Client"},
+    "propertyChanges": [{"property": "scopes", "oldValues": ["users"]}],
+}
 
 
 def hours(start: float, end: float) -> Window:

@@ -25,13 +25,6 @@ def log() -> Iterator[AuditLog]:
         yield log
 
 
-@pytest.fixture(scope="module")
-def served(log: AuditLog) -> Iterator[tuple[Simulator, str]]:
-    simulator = Simulator(log=log)
-    with simulator.serve() as url:
-        yield simulator, url
-
-
 @pytest.mark.parametrize(
     ("standing_place", "seed"),
     sorted((KINDS[seed % len(KINDS)], seed) for seed in SEEDS),

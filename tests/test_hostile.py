@@ -11,15 +11,12 @@ from etl.progress import Stream
 from etl.simulator import CLIENT_ID, CLIENT_SECRET, AuditLog, Faults, Simulator
 from etl.window import Window
 from tests.commands import audit_etl, environment
-from tests.conftest import Place
 from tests.hostile import (
     BEGIN,
-    SILENCE_SECONDS,
     Outcome,
     World,
     log_with_edges,
     within,
-    world,
 )
 from tests.matrix import ARCHITECTURE, CELLS, Cell, documented, mixture
 from tests.simulated import NOW
@@ -31,19 +28,6 @@ DAY = timedelta(days=1)
 def log() -> Iterator[AuditLog]:
     with log_with_edges(seed=11, audits=360, late_share=0) as log:
         yield log
-
-
-@pytest.fixture(scope="module")
-def served(log: AuditLog) -> Iterator[tuple[Simulator, str]]:
-    simulator = Simulator(log=log)
-    with simulator.serve() as url:
-        yield simulator, url
-
-
-@pytest.fixture
-def hostile(log: AuditLog, served: tuple[Simulator, str], standing_place: Place) -> Iterator[World]:
-    with world(log, served, standing_place) as made:
-        yield made
 
 
 def assert_that_nothing_is_claimed_falsely(world: World, outcome: Outcome) -> None:
@@ -87,9 +71,7 @@ def assert_that_a_run_without_faults_completes(world: World) -> None:
 
 @pytest.mark.parametrize("cell", CELLS, ids=lambda cell: cell.name.replace("`", ""))
 def test_nothing_is_lost_doubled_or_claimed_falsely(hostile: World, cell: Cell) -> None:
-    hostile.settings = cell.settings
-    hostile.read_seconds = SILENCE_SECONDS / 2 if "stall" in cell.faults else 10.0
-    hostile.simulator.faults = cell.parsed()
+    hostile.suffer(cell)
 
     outcome = hostile.run()
 
@@ -120,8 +102,7 @@ def test_a_refused_service_is_told_of_and_alone_it_is_a_failure(
 @pytest.mark.parametrize("seed", range(4))
 def test_faults_that_meet_are_survived_or_told_of(hostile: World, seed: int) -> None:
     cell = mixture(seed)
-    hostile.settings = cell.settings
-    hostile.simulator.faults = cell.parsed()
+    hostile.suffer(cell)
 
     for _ in range(2):
         outcome = hostile.run()

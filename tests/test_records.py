@@ -20,6 +20,7 @@ from etl.records import (
     split_array,
 )
 from etl.window import Window
+from tests.samples import DOWNLOADED
 
 #: An export that a user ran: the empty markers of a live record, no name, no message.
 LIVE: dict[str, Any] = {
@@ -144,23 +145,8 @@ def test_a_system_row_has_no_user_and_its_embedded_json_stays_text() -> None:
 
 
 def test_the_download_s_shape_gives_the_same_columns() -> None:
-    record = {
-        "id": "a",
-        "userId": "u",
-        "userHomeOrgId": "o",
-        "username": {"id": ""},
-        "userDisplay": "Ada",
-        "clientId": {"id": "c"},
-        "serviceName": "PeoplePermissions",
-        "eventTime": "2026-04-01T00:00:00.000Z",
-        "action": "Delete",
-        "entityType": "OAuthClient",
-        "entity": {"id": "c", "name": "My OAuth Client"},
-        "propertyChanges": [{"property": "scopes", "oldValues": ["users"]}],
-    }
-
-    assert audit(record) == expected(
-        raw=json.dumps(record),
+    assert audit(DOWNLOADED) == expected(
+        raw=json.dumps(DOWNLOADED),
         user_id="u",
         user_name="Ada",
         user_home_org_id="o",

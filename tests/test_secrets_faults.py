@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from etl.simulator import CLIENT_ID, CLIENT_SECRET, AuditLog, Simulator
+from etl.simulator import CLIENT_ID, CLIENT_SECRET, AuditLog
 from etl.telemetry.logs import formatter
 from tests.conftest import Place
-from tests.hostile import SILENCE_SECONDS, World, log_with_edges, world
+from tests.hostile import World, log_with_edges
 from tests.listening import everything_to
 from tests.matrix import CELLS, Cell
 
@@ -26,25 +26,10 @@ def log() -> Iterator[AuditLog]:
         yield log
 
 
-@pytest.fixture(scope="module")
-def served(log: AuditLog) -> Iterator[tuple[Simulator, str]]:
-    simulator = Simulator(log=log)
-    with simulator.serve() as url:
-        yield simulator, url
-
-
-@pytest.fixture
-def hostile(log: AuditLog, served: tuple[Simulator, str], standing_place: Place) -> Iterator[World]:
-    with world(log, served, standing_place) as made:
-        yield made
-
-
 @pytest.mark.parametrize("standing_place", ["sqlite"], indirect=True)
 @pytest.mark.parametrize("cell", CELLS, ids=lambda cell: cell.name.replace("`", ""))
 def test_no_fault_brings_a_secret_to_light(hostile: World, cell: Cell) -> None:
-    hostile.settings = cell.settings
-    hostile.read_seconds = SILENCE_SECONDS / 2 if "stall" in cell.faults else 10.0
-    hostile.simulator.faults = cell.parsed()
+    hostile.suffer(cell)
     written = io.StringIO()
     handlers = [logging.StreamHandler(written), logging.StreamHandler(written)]
     for handler, terminal in zip(handlers, (True, False), strict=True):

@@ -37,13 +37,6 @@ def log() -> Iterator[AuditLog]:
         yield log
 
 
-@pytest.fixture(scope="module")
-def served(log: AuditLog) -> Iterator[tuple[Simulator, str]]:
-    simulator = Simulator(log=log)
-    with simulator.serve() as url:
-        yield simulator, url
-
-
 @pytest.fixture
 def clock() -> HandClock:
     return HandClock()

@@ -25,13 +25,6 @@ def log() -> Iterator[AuditLog]:
         yield log
 
 
-@pytest.fixture(scope="module")
-def served(log: AuditLog) -> Iterator[tuple[Simulator, str]]:
-    simulator = Simulator(log=log)
-    with simulator.serve() as url:
-        yield simulator, url
-
-
 @pytest.fixture
 def simulator(served: tuple[Simulator, str], log: AuditLog) -> Simulator:
     """The one that is served, as new."""
