@@ -15,7 +15,7 @@ from etl.app import clock
 from etl.errors import SourceUnavailable
 from etl.simulator import AuditLog, Faults, Simulator
 from etl.telemetry import logs
-from etl.telemetry.context import about, carried, note
+from etl.telemetry.context import carried, carrying, note
 from tests.commands import CLIENT_ID, SECRET, audit_etl, environment
 
 ABOUT = {"organization", "stream", "window_start", "window_end", "schedule"}
@@ -35,7 +35,7 @@ def written(request: pytest.FixtureRequest) -> Iterator[io.StringIO]:
 
 
 def test_a_line_carries_what_it_is_about_until_the_block_ends(written: io.StringIO) -> None:
-    with about(stream="a stream"):
+    with carrying({"stream": "a stream"}):
         note(query_id="q-1")
         LOG.info("inside %s", "it", extra={"events": 7})
     LOG.info("after it")
@@ -52,7 +52,7 @@ def test_a_line_on_a_terminal_folds_what_is_read_as_one() -> None:
     )
     fields = {"organization": "acme", "stream": "*", "window_start": "10:00", "window_end": "11:00"}
 
-    with about(**fields, query_id="q-1"):
+    with carrying({**fields, "query_id": "q-1"}):
         line = re.sub(r"\x1b\[\d+m", "", logs.formatter(terminal=True).format(record))
 
     assert re.fullmatch(r"\d\d:\d\d:\d\dZ \[info +\] window loaded +query_id=q-1 .*", line)
@@ -93,7 +93,7 @@ def test_threads_carry_what_is_theirs_alone() -> None:
     meet = threading.Barrier(2, timeout=10)
 
     def work(name: str) -> None:
-        with about(organization=name):
+        with carrying({"organization": name}):
             meet.wait()
             note(query_id=f"of {name}")
             meet.wait()
@@ -110,7 +110,11 @@ def test_threads_carry_what_is_theirs_alone() -> None:
 
 
 def test_an_error_takes_along_what_it_is_about() -> None:
-    with pytest.raises(SourceUnavailable) as caught, about(stream="s"), about(stream="inner"):
+    with (
+        pytest.raises(SourceUnavailable) as caught,
+        carrying({"stream": "s"}),
+        carrying({"stream": "inner"}),
+    ):
         note(query_id="q")
         raise SourceUnavailable("gone")
 

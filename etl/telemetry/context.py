@@ -11,19 +11,13 @@ _ABOUT: Final[ContextVar[dict[str, str] | None]] = ContextVar("about", default=N
 
 
 @contextmanager
-def about(**fields: str) -> Iterator[None]:
-    """Let every log line of this thread carry `fields` during the block, and none after it.
-
-    Not to be used inside a generator, whose caller would carry them too. An error that leaves the
-    block takes them along, for whoever tells of it.
-    """
-    with carrying(dict(fields)):
-        yield
-
-
-@contextmanager
 def carrying(held: dict[str, str]) -> Iterator[None]:
-    """`about` with fields that outlive the block: what is noted in it is added to `held`."""
+    """Let every log line of this thread carry `held` during the block, and none after it.
+
+    What is noted in the block is added to `held`, which may be carried again. Not to be used inside
+    a generator, whose caller would carry it too. An error that leaves the block takes it along, for
+    whoever tells of it.
+    """
     token = _ABOUT.set(held)
     try:
         yield
