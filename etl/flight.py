@@ -18,7 +18,9 @@ from etl.wire import QUEUED
 
 #: Bytes of one query's pages that wait to be loaded; one page of 500 audits more at most.
 WAITING_BYTES: Final = 4 * 1024 * 1024
-#: No more queries are open at once. The vendor names no limit, so this is a modest one.
+#: So many queries are open at once at least, while there are windows to ask for, and at most. The
+#: vendor names no limit, so this is a modest one.
+QUERIES_MIN: Final = 2
 QUERIES_MAX: Final = 4
 
 
@@ -124,16 +126,16 @@ class Depth:
     """How many queries should be in flight: as many as it takes for pages to be there in time.
 
     Attributes:
-        queries: so many, 1 to `QUERIES_MAX`; 1 as long as nobody knows how long windows should be.
+        queries: so many, 2 to `QUERIES_MAX`.
     """
 
     queries: int
     _waited: float
 
     @classmethod
-    def of(cls, source: Source, *, density_known: bool) -> "Depth":
-        """Where a run begins."""
-        return cls(2 if density_known else 1, source.seconds_waited)
+    def of(cls, source: Source) -> "Depth":
+        """Where a run begins: the next window's query is waited for while one window is loaded."""
+        return cls(QUERIES_MIN, source.seconds_waited)
 
     def learn(self, source: Source, starved: float) -> None:
         """Adapt to a flight that has ended.
@@ -144,8 +146,7 @@ class Depth:
         if starved > 0.5 and waited == 0.0:
             self.queries = min(self.queries + 1, QUERIES_MAX)
         elif starved < 0.1:
-            self.queries -= 1
-        self.queries = max(self.queries, 2)
+            self.queries = max(self.queries - 1, QUERIES_MIN)
 
 
 def about_window(stream: Stream, window: Window, schedule: str) -> dict[str, str]:

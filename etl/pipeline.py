@@ -13,6 +13,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
+from operator import attrgetter
 from typing import Final
 
 from etl.ahead import Ahead
@@ -76,8 +77,7 @@ def catch_up(job: Job, spans: Iterable[Window]) -> Iterator[Receipt]:
     when this ends or raises.
     """
     pieces = _pieces(job, spans)
-    known = job.destination.ledger.density(job.stream) is not None
-    depth = Depth.of(job.source, density_known=known)
+    depth = Depth.of(job.source)
     ahead: deque[Flight] = deque()
     try:
         while True:
@@ -182,7 +182,9 @@ def _load(job: Job, flight: Flight) -> Receipt:
         requests=lambda: flight.requests,
         late=partial(job.late, job.stream) if job.late else None,
     )
-    decoded = Ahead(_batches(flight), _bytes_of, DECODED_BYTES, f"rows of {query.query_id}")
+    decoded = Ahead(
+        _batches(flight), attrgetter("size"), DECODED_BYTES, f"rows of {query.query_id}"
+    )
     try:
         return job.destination.load(draft, _watched(job, flight.window, decoded), job.fence)
     finally:
@@ -202,7 +204,3 @@ def _watched(job: Job, window: Window, batches: Iterable[Batch]) -> Iterator[Bat
         if batch.audits:
             events += len(batch.audits)
             job.watch(Sighting(job.stream, window, batch.audits[-1].event_date, events))
-
-
-def _bytes_of(batch: Batch) -> int:
-    return sum(len(a.raw) for a in batch.audits) + sum(len(r.raw) for r in batch.rejects)

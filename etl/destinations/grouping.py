@@ -33,5 +33,5 @@ def grouped(batches: Iterable[Batch], size_bytes: int) -> Iterator[Group]:
             audits, rejects, size = [], [], 0
         audits.extend(batch.audits)
         rejects.extend(batch.rejects)
-        size += sum(len(a.raw) for a in batch.audits) + sum(len(r.raw) for r in batch.rejects)
+        size += batch.size
     yield Group(Batch(tuple(audits), tuple(rejects)), is_last=True)

@@ -37,20 +37,6 @@ class _InitiatingAction(_Wire):
     action_context: str | None = None
 
 
-class _PropertyChange(_Wire):
-    property: str | None = None
-    old_values: tuple[str | None, ...] | None = None
-    new_values: tuple[str | None, ...] | None = None
-
-
-class _EntityChange(_Wire):
-    entity_type: str | None = None
-    entity_id: str | None = None
-    entity_name: str | None = None
-    old_values: tuple[str | None, ...] | None = None
-    new_values: tuple[str | None, ...] | None = None
-
-
 class _WireAudit(_Wire):
     """AuditLogMessage, and what AuditTopicAuditLogMessage names otherwise, in one struct."""
 
@@ -71,8 +57,8 @@ class _WireAudit(_Wire):
     transaction_initiator: bool | None = None
     remote_ip: tuple[str | None, ...] | None = None
     context: dict[str, str | None] | None = None
-    property_changes: tuple[_PropertyChange, ...] | None = None
-    entity_changes: tuple[_EntityChange, ...] | None = None
+    property_changes: tuple[PropertyChange, ...] | None = None
+    entity_changes: tuple[EntityChange, ...] | None = None
     event_time: datetime | None = None
     user_id: str | None = None
     user_display: str | None = None
@@ -164,14 +150,8 @@ def _audit(wire: _WireAudit, raw: str) -> Audit | Reject:
         remote_ips=wire.remote_ip,
         message_params=message.message_params,
         context=wire.context,
-        property_changes=tuple(
-            PropertyChange(c.property, c.old_values, c.new_values)
-            for c in wire.property_changes or ()
-        ),
-        entity_changes=tuple(
-            EntityChange(c.entity_type, c.entity_id, c.entity_name, c.old_values, c.new_values)
-            for c in wire.entity_changes or ()
-        ),
+        property_changes=wire.property_changes or (),
+        entity_changes=wire.entity_changes or (),
     )
 
 
@@ -273,18 +253,18 @@ def _initiating_action(value: object) -> _InitiatingAction:
     )
 
 
-def _property_change(value: object) -> _PropertyChange:
+def _property_change(value: object) -> PropertyChange:
     members = _members(value, "property")
-    return _PropertyChange(
+    return PropertyChange(
         property=lenient.as_text(members.get("property")),
         old_values=_texts(members.get("oldValues")),
         new_values=_texts(members.get("newValues")),
     )
 
 
-def _entity_change(value: object) -> _EntityChange:
+def _entity_change(value: object) -> EntityChange:
     members = _members(value, "entityName")
-    return _EntityChange(
+    return EntityChange(
         entity_type=lenient.as_text(members.get("entityType")),
         entity_id=lenient.as_text(members.get("entityId")),
         entity_name=lenient.as_text(members.get("entityName")),

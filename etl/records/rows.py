@@ -7,8 +7,8 @@ from datetime import datetime
 import msgspec
 
 
-class PropertyChange(msgspec.Struct, frozen=True, gc=False):
-    """One changed property of an audited entity.
+class PropertyChange(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+    """One changed property of an audited entity; it is decoded as it stands in the record.
 
     Attributes:
         property: the vendor's name of it, which may hold ids.
@@ -16,19 +16,19 @@ class PropertyChange(msgspec.Struct, frozen=True, gc=False):
         new_values: texts after the change; None if the member was absent or null.
     """
 
-    property: str | None
-    old_values: tuple[str | None, ...] | None
-    new_values: tuple[str | None, ...] | None
+    property: str | None = None
+    old_values: tuple[str | None, ...] | None = None
+    new_values: tuple[str | None, ...] | None = None
 
 
-class EntityChange(msgspec.Struct, frozen=True, gc=False):
-    """One entity that the audited action changed besides its own."""
+class EntityChange(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+    """One entity that the audited action changed besides its own; decoded as it stands too."""
 
-    entity_type: str | None
-    entity_id: str | None
-    entity_name: str | None
-    old_values: tuple[str | None, ...] | None
-    new_values: tuple[str | None, ...] | None
+    entity_type: str | None = None
+    entity_id: str | None = None
+    entity_name: str | None = None
+    old_values: tuple[str | None, ...] | None = None
+    new_values: tuple[str | None, ...] | None = None
 
 
 class Audit(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -87,3 +87,8 @@ class Batch(msgspec.Struct, frozen=True):
 
     audits: tuple[Audit, ...]
     rejects: tuple[Reject, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """How long its records' JSON is together, in characters."""
+        return sum(len(a.raw) for a in self.audits) + sum(len(r.raw) for r in self.rejects)
