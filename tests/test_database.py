@@ -11,8 +11,10 @@ from sqlalchemy import event
 
 from etl import migration
 from etl.database import open_engine, transact
+from etl.destinations.inserting import absent_of
 from etl.errors import DestinationUnavailable
-from etl.schema import early_audits
+from etl.records import Reject
+from etl.schema import audit_events, early_audits
 from tests.samples import LOADED_AT
 
 ROW = {"organization": "default", "id": "a", "loaded_at": LOADED_AT}
@@ -105,3 +107,28 @@ def test_a_lock_of_another_session_is_waited_for_once_and_told(
     assert len(tried) == 1
     transact(engine, lambda connection: connection.execute(sa.delete(early_audits)))
     engine.dispose()
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_ids_are_sought_one_by_one_in_a_table_that_was_empty_a_moment_ago(
+    engine: sa.Engine,
+) -> None:
+    wanted = dict.fromkeys(map(str, range(800)), Reject("", ""))
+    read = (
+        "SELECT coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0) "
+        "FROM pg_stat_xact_user_tables WHERE relname = 'audit_events'"
+    )
+    with engine.begin() as connection:
+        for _ in range(20):  # a driver may keep the plan of a statement that it has seen so often
+            absent_of(connection, audit_events.c.id, "default", wanted)
+        connection.exec_driver_sql(
+            "INSERT INTO audit_events (organization, id, event_date, raw, loaded_at) "
+            "SELECT 'default', n::text, now(), repeat('x', 500), now() "
+            "FROM generate_series(400, 20000) AS n"
+        )
+        before = connection.exec_driver_sql(read).scalar_one()
+
+        absent = absent_of(connection, audit_events.c.id, "default", wanted)
+
+        assert connection.exec_driver_sql(read).scalar_one() - before <= len(wanted)
+    assert set(absent) == set(map(str, range(400)))

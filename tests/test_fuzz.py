@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from etl import schema
-from etl.destinations.inserting import child_rows, event_row
+from etl.destinations.inserting import child_rows, event_rows
 from etl.records import Audit, Batch, Reject, lenient, normalise, split, split_array
 from etl.records.lenient import clean
 from etl.services import ServiceAction, known, refresh
@@ -71,7 +71,8 @@ def check(record: bytes) -> None:
 
 
 def assert_that_every_database_holds(audit: Audit) -> None:
-    rows = [(schema.audit_events, event_row("acme", audit, LOADED_AT))]
+    events = event_rows("acme", [audit], LOADED_AT, lambda instant: instant)
+    rows = [(schema.audit_events, row) for row in events]
     rows += [(table, row) for table, found in child_rows("acme", [audit]) for row in found]
     for table, row in rows:
         for column, value in zip(table.c, row, strict=True):

@@ -1,17 +1,20 @@
 """Rows as drivers take them, and the quickest plain insert of each database.
 
-COPY on PostgreSQL, the driver's own executemany elsewhere: SQLAlchemy writes the statement once
-and stays out of the way of the rows.
+COPY on PostgreSQL, the driver's own executemany elsewhere: SQLAlchemy stays out of the way of the
+rows. They are made one by one as they are taken, so that PostgreSQL stores the ones before
+meanwhile.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from hashlib import sha256
-from typing import Final
+from itertools import chain
+from typing import Any, Final
 
 import msgspec
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.engine import Dialect
 
 from etl import schema
@@ -19,18 +22,28 @@ from etl.records import Audit, Batch, Reject
 
 Row = tuple[object, ...]
 
+#: An instant as a driver takes it.
+Bound = Callable[[datetime], object]
+
 #: Ids of one look-up; SQLite takes 999 parameters before its version 3.32.
 LOOKUP_IDS: Final = 900
 
 _ENCODE: Final = msgspec.json.Encoder().encode
 
 
-def event_row(organization: str, audit: Audit, loaded_at: datetime) -> Row:
-    """The row of `audit_events`, in the order of its columns."""
+def event_rows(
+    organization: str, audits: Iterable[Audit], loaded_at: datetime, bound: Bound
+) -> Iterator[Row]:
+    """The rows of `audit_events`, in the order of its columns."""
+    at = bound(loaded_at)
+    return (_event_row(organization, audit, bound(audit.event_date), at) for audit in audits)
+
+
+def _event_row(organization: str, audit: Audit, event_date: object, loaded_at: object) -> Row:
     return (
         organization,
         audit.id,
-        audit.event_date,
+        event_date,
         audit.service_name,
         audit.action,
         audit.entity_type,
@@ -55,11 +68,13 @@ def event_row(organization: str, audit: Audit, loaded_at: datetime) -> Row:
     )
 
 
-def child_rows(organization: str, audits: Sequence[Audit]) -> Iterator[tuple[sa.Table, list[Row]]]:
+def child_rows(
+    organization: str, audits: Sequence[Audit]
+) -> Iterator[tuple[sa.Table, Iterator[Row]]]:
     """The rows of each child table; a child's position is its index in the record, from 0."""
     yield (
         schema.audit_property_changes,
-        [
+        (
             (
                 organization,
                 audit.id,
@@ -70,11 +85,11 @@ def child_rows(organization: str, audits: Sequence[Audit]) -> Iterator[tuple[sa.
             )
             for audit in audits
             for position, change in enumerate(audit.property_changes)
-        ],
+        ),
     )
     yield (
         schema.audit_entity_changes,
-        [
+        (
             (
                 organization,
                 audit.id,
@@ -87,7 +102,7 @@ def child_rows(organization: str, audits: Sequence[Audit]) -> Iterator[tuple[sa.
             )
             for audit in audits
             for position, change in enumerate(audit.entity_changes)
-        ],
+        ),
     )
 
 
@@ -96,26 +111,35 @@ def _json(value: object) -> str | None:
 
 
 class Inserter:
-    """Inserts rows of one database's tables, in the tables' order of columns."""
+    """Inserts rows of one database's tables, in the tables' order of columns.
+
+    Attributes:
+        bound: makes instants what the driver takes; rows are to be given with such.
+    """
 
     def __init__(self, dialect: Dialect) -> None:
         self._dialect = dialect
+        self.bound: Bound = partial(schema.bound_time, dialect_name=dialect.name)
 
-    def insert(self, connection: sa.Connection, table: sa.Table, rows: list[Row]) -> None:
+    def insert(self, connection: sa.Connection, table: sa.Table, rows: Iterable[Row]) -> None:
         """Insert `rows`, none of which the table may hold.
 
         Raises:
             sqlalchemy.exc.IntegrityError: it holds one; the transaction must be undone.
         """
-        if not rows:
+        rows = iter(rows)
+        first = next(rows, None)
+        if first is None:
             return
+        rows = chain([first], rows)
         if self._dialect.name == "postgresql":
             _copy(connection, table, rows)
-            return
-        times = [n for n, column in enumerate(table.c) if isinstance(column.type, schema.UtcTime)]
-        if times:
-            rows = [_with_times(row, times, self._dialect.name) for row in rows]
-        connection.exec_driver_sql(self._statement(table), rows)
+        elif self._dialect.name == "sqlite":
+            statement = self._statement(table)
+            with _driver(connection, statement) as driver:
+                driver.executemany(statement, rows)
+        else:
+            connection.exec_driver_sql(self._statement(table), list(rows))
 
     def _statement(self, table: sa.Table) -> str:
         quote = self._dialect.identifier_preparer.quote
@@ -125,31 +149,27 @@ class Inserter:
         return f"INSERT INTO {table.name} ({columns}) VALUES ({values})"  # noqa: S608 - our names
 
 
-def _with_times(row: Row, times: list[int], dialect_name: str) -> Row:
-    values = list(row)
-    for n in times:
-        instant = values[n]
-        if isinstance(instant, datetime):
-            values[n] = schema.bound_time(instant, dialect_name)
-    return tuple(values)
-
-
-def _copy(connection: sa.Connection, table: sa.Table, rows: list[Row]) -> None:
-    """COPY, whose errors get SQLAlchemy's classes as those of any other statement."""
-    import psycopg
-
+def _copy(connection: sa.Connection, table: sa.Table, rows: Iterator[Row]) -> None:
     columns = ", ".join(column.name for column in table.c)
     statement = f"COPY {table.name} ({columns}) FROM STDIN"
-    driver = connection.connection.driver_connection
-    if not isinstance(driver, psycopg.Connection):
-        raise TypeError(f"PostgreSQL is spoken through psycopg, not {type(driver)}")
+    with (
+        _driver(connection, statement) as driver,
+        driver.cursor() as cursor,
+        cursor.copy(statement) as copy,
+    ):
+        for row in rows:
+            copy.write_row(row)
+
+
+@contextmanager
+def _driver(connection: sa.Connection, statement: str) -> Iterator[Any]:
+    """The driver's connection; its errors get SQLAlchemy's classes, as those of any statement."""
+    errors = connection.dialect.loaded_dbapi.Error
     try:
-        with driver.cursor() as cursor, cursor.copy(statement) as copy:
-            for row in rows:
-                copy.write_row(row)
-    except psycopg.Error as error:
+        yield connection.connection.driver_connection
+    except errors as error:
         raise sa.exc.DBAPIError.instance(
-            statement, None, error, psycopg.Error, dialect=connection.dialect
+            statement, None, error, errors, dialect=connection.dialect
         ) from error
 
 
@@ -163,10 +183,7 @@ def absent_of(
     keys = sorted(wanted)
     present: set[str] = set()
     for start in range(0, len(keys), LOOKUP_IDS):
-        query = sa.select(key).where(
-            key.table.c.organization == organization,
-            _among(connection.dialect, key, keys[start : start + LOOKUP_IDS]),
-        )
+        query = _held(connection.dialect, key, organization, keys[start : start + LOOKUP_IDS])
         present.update(connection.execute(query).scalars())
     return [name for name in keys if name not in present]
 
@@ -190,17 +207,30 @@ def delete_early(connection: sa.Connection, organization: str, shown: dict[str, 
             table.c.id,
         ):
             connection.execute(
-                sa.delete(key.table).where(
-                    key.table.c.organization == organization, _among(connection.dialect, key, ids)
-                )
+                sa.delete(key.table).where(key.table.c.organization == organization, key.in_(ids))
             )
 
 
-def _among(dialect: Dialect, key: sa.Column[str], keys: list[str]) -> sa.ColumnElement[bool]:
-    """Whether `key` is one of `keys`; PostgreSQL reads one array faster than many parameters."""
+def _held(
+    dialect: Dialect, key: sa.Column[str], organization: str, keys: list[str]
+) -> sa.Select[str]:
+    """The query for those of `keys` that the table holds.
+
+    One JSON text is handed over faster than many parameters. And PostgreSQL must be told to seek
+    each key by itself (OFFSET keeps it from doing otherwise): as long as it has no statistics, as
+    during a first backfill, it would rather read the whole organisation for a list of them.
+    """
+    mine = key.table.c.organization == organization
+    listed = sa.bindparam("keys", _json(keys), type_=sa.Text)
     if dialect.name == "postgresql":
-        return key == sa.any_(sa.bindparam("keys", keys, type_=ARRAY(sa.Text)))
-    return key.in_(keys)
+        elements = sa.func.json_array_elements_text(sa.cast(listed, sa.JSON))
+        wanted = elements.table_valued("key").render_derived("wanted")
+        one = sa.select(key.label("key")).where(mine, key == wanted.c.key).offset(0).lateral("held")
+        return sa.select(one.c.key).select_from(wanted).join(one, sa.true())
+    if dialect.name == "sqlite":
+        among = sa.select(sa.func.json_each(listed).table_valued("value").c.value)
+        return sa.select(key).where(mine, key.in_(among))
+    return sa.select(key).where(mine, key.in_(keys))
 
 
 def insert_rejects(
@@ -211,13 +241,14 @@ def insert_rejects(
     received_at: datetime,
 ) -> None:
     """Keep the group's rejects aside, each once however often the source shows it."""
+    at = inserter.bound(received_at)
     by_digest = {sha256(r.raw.encode()).hexdigest(): r for r in reversed(group.rejects)}
     absent = absent_of(connection, schema.audit_rejects.c.digest, organization, by_digest)
     inserter.insert(
         connection,
         schema.audit_rejects,
-        [
-            (organization, digest, by_digest[digest].reason, by_digest[digest].raw, received_at)
+        (
+            (organization, digest, by_digest[digest].reason, by_digest[digest].raw, at)
             for digest in absent
-        ],
+        ),
     )

@@ -19,11 +19,10 @@ from etl.destinations import Fence, Held
 from etl.destinations.grouping import grouped
 from etl.destinations.inserting import (
     Inserter,
-    Row,
     absent_of,
     child_rows,
     delete_early,
-    event_row,
+    event_rows,
     insert_rejects,
 )
 from etl.lateness import Past
@@ -102,9 +101,9 @@ class SqlDestination:
 
         def work(connection: sa.Connection) -> int:
             inserted = self._insert_absent(connection, organization, by_id)
-            now = self._now()
-            marks = [(organization, audit.id, now) for audit in inserted]
-            self._inserter.insert(connection, schema.early_audits, list[Row](marks))
+            now = self._inserter.bound(self._now())
+            marks = ((organization, audit.id, now) for audit in inserted)
+            self._inserter.insert(connection, schema.early_audits, marks)
             return len(inserted)
 
         return transact(self._engine, work)
@@ -165,8 +164,7 @@ class SqlDestination:
         """Insert those that are not there, with their changes; give them."""
         absent = absent_of(connection, schema.audit_events.c.id, organization, by_id)
         audits = [by_id[audit_id] for audit_id in absent]
-        loaded_at = self._now()
-        rows = [event_row(organization, audit, loaded_at) for audit in audits]
+        rows = event_rows(organization, audits, self._now(), self._inserter.bound)
         self._inserter.insert(connection, schema.audit_events, rows)
         for table, children in child_rows(organization, audits):
             self._inserter.insert(connection, table, children)

@@ -112,6 +112,10 @@ def upgrade() -> None:
         ["user_id", "event_date"],
         texts="user_id",
     )
+    if op.get_bind().dialect.name == "postgresql":
+        # An audit of the usual 2.5 KiB is stored as it is: to compress it took a quarter of the
+        # time of a load, for an eighth of the disk.
+        op.execute("ALTER TABLE audit_events SET (toast_tuple_target = 4080)")
     _create(
         "audit_property_changes",
         sa.Column("organization", sa.String(64), nullable=False),

@@ -15,7 +15,7 @@ from typing import Final, TypeVar
 
 from etl.app import App
 from etl.config import load
-from etl.destinations.inserting import child_rows, event_row
+from etl.destinations.inserting import child_rows, event_rows
 from etl.destinations.lake.columns import table_of
 from etl.progress import Draft, Stream
 from etl.records import Batch, Page, normalise
@@ -39,8 +39,11 @@ def main() -> None:
             now = app.now()
         batches = timed("decode into typed rows", lambda: [normalise(p.records) for p in pages])
         audits = [audit for batch in batches for audit in batch.audits]
-        timed("tuples for SQL", lambda: [event_row("default", a, now) for a in audits])
-        timed("tuples of their changes", lambda: [*child_rows("default", audits)])
+        timed("tuples for SQL", lambda: [*event_rows("default", audits, now, str)])
+        timed(
+            "tuples of their changes",
+            lambda: [[*rows] for _, rows in child_rows("default", audits)],
+        )
         pieces = [audits[n : n + 5_000] for n in range(0, len(audits), 5_000)]
         timed("columns for a lake", lambda: [table_of(piece, now) for piece in pieces])
         for name, url in destinations(stack, home):
