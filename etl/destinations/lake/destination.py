@@ -12,6 +12,7 @@ A lake has one writer: whoever loads holds its lease, and confirms it before eac
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import date, datetime
 from operator import attrgetter
@@ -24,6 +25,7 @@ import pyarrow.parquet as pq
 import sqlalchemy as sa
 
 from etl import lateness
+from etl.ahead import Ahead
 from etl.database import transact
 from etl.destinations import Fence, Held
 from etl.destinations.grouping import grouped
@@ -40,7 +42,7 @@ from etl.records import Audit, Batch
 from etl.window import Window
 
 #: Raw JSON of the audits that are sorted in memory at once.
-GROUP_BYTES = 8 * 1024 * 1024
+GROUP_BYTES = 4 * 1024 * 1024
 #: Arrow bytes and rows of a row group: what is in memory while a file is written.
 ROW_GROUP_BYTES: Final = 16 * 1024 * 1024
 ROW_GROUP_ROWS: Final = 50_000
@@ -173,7 +175,9 @@ class ParquetDestination:
         if new.count:
             staged = staging.file("audits.parquet")
             sources = [self._published(path), *staging.runs(partition)]
-            _write(staged, merged(sources))
+            groups = _row_groups(merged(sources))
+            with closing(Ahead(groups, attrgetter("nbytes"), 1, f"merge of {partition}")) as ready:
+                _write(staged, ready)
             self._storage.publish(staged, path, lambda: transact(self._engine, fence))
         return new
 
@@ -270,20 +274,25 @@ def _reaches(file: pq.ParquetFile, group: int, since: datetime | None) -> bool:
     return True
 
 
-def _write(path: Path, tables: Iterator[pa.Table]) -> None:
-    """Write tables as one file for its owner only, in row groups of bounded size."""
+def _write(path: Path, tables: Iterable[pa.Table]) -> None:
+    """Write tables as one file for its owner only, a row group each."""
     path.touch(mode=0o600)
     with pq.ParquetWriter(
         path, COLUMNS, compression="zstd", compression_level=1, use_dictionary=REPEATING
     ) as writer:
-        held: list[pa.Table] = []
-        for table in tables:
-            held.append(table)
-            if (
-                sum(t.nbytes for t in held) >= ROW_GROUP_BYTES
-                or sum(t.num_rows for t in held) >= ROW_GROUP_ROWS
-            ):
-                writer.write_table(pa.concat_tables(held))
-                held = []
-        if held:
-            writer.write_table(pa.concat_tables(held))
+        for rows in tables:
+            writer.write_table(rows)
+
+
+def _row_groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """The rows of `tables` in tables that are each worth a row group."""
+    held: list[pa.Table] = []
+    size = rows = 0
+    for table in tables:
+        held.append(table)
+        size, rows = size + table.nbytes, rows + table.num_rows
+        if size >= ROW_GROUP_BYTES or rows >= ROW_GROUP_ROWS:
+            yield pa.concat_tables(held)
+            held, size, rows = [], 0, 0
+    if held:
+        yield pa.concat_tables(held)

@@ -27,7 +27,8 @@ def merged(sources: Iterable[Iterator[pa.Table]]) -> Iterator[pa.Table]:
         if not heads:
             return
         bound = min(head.last for head in heads)
-        yield _distinct(pa.concat_tables([head.take(bound) for head in heads]))
+        taken = [head.take(bound) for head in heads]
+        yield _distinct(_ordered([rows for rows in taken if rows.num_rows]))
 
 
 class _Head:
@@ -54,6 +55,9 @@ class _Head:
     def take(self, bound: Key) -> pa.Table:
         """Give up every row that was read and is not greater than `bound`."""
         rows = self._table
+        if self.last <= bound:
+            self._rows = None
+            return rows
         low, high = 0, rows.num_rows
         while low < high:
             middle = (low + high) // 2
@@ -75,12 +79,19 @@ def _key(rows: pa.Table, number: int) -> Key:
     return rows[_TIME][number].as_py(), rows[_ID][number].as_py()
 
 
+def _ordered(tables: list[pa.Table]) -> pa.Table:
+    """Sorted tables as one; rows of one key stay in the order of their tables."""
+    if len(tables) == 1:
+        return tables[0]
+    rows = pa.concat_tables(tables)
+    return rows.take(pc.sort_indices(rows.select(KEY), sort_keys=_ORDER)).combine_chunks()
+
+
 def _distinct(rows: pa.Table) -> pa.Table:
-    """The rows in order, the first of each key; the sort is stable, so it is the first source's."""
-    ordered = rows.take(pc.sort_indices(rows.select(KEY), sort_keys=_ORDER)).combine_chunks()
-    times, ids = ordered[_TIME], ordered[_ID]
+    """The first row of each key; `rows` must be in order."""
+    times, ids = rows[_TIME], rows[_ID]
     again = pc.and_(pc.equal(times[1:], times[:-1]), pc.equal(ids[1:], ids[:-1]))
     if not pc.any(again).as_py():
-        return ordered
+        return rows
     first = pa.chunked_array([pa.array([True]), *pc.invert(again).chunks])
-    return ordered.filter(first)
+    return rows.filter(first)
