@@ -4,6 +4,7 @@ The only module that reads the clock, and the only one that knows which class st
 setting. It holds nothing that the ledger could tell.
 """
 
+import gc
 import os
 import tempfile
 import threading
@@ -14,7 +15,7 @@ from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Final, Protocol, Self
 from urllib.parse import urlsplit
 
 import sqlalchemy as sa
@@ -33,6 +34,11 @@ from etl.progress import Late, Stream
 
 if TYPE_CHECKING:
     from etl.destinations.lake.storage import Storage
+
+
+#: After how many new objects Python looks for circles among them: by itself it looks at the rows
+#: of each page several times, which hold none and are freed without it.
+GARBAGE_OBJECTS: Final = 50_000
 
 
 def clock() -> datetime:
@@ -100,6 +106,7 @@ class App:
         self._told: set[tuple[str, ...]] = set()
 
     def __enter__(self) -> Self:
+        gc.set_threshold(GARBAGE_OBJECTS)
         return self
 
     def __exit__(

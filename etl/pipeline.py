@@ -27,8 +27,9 @@ from etl.window import Window, cut, gaps, piece_for
 
 _LOG = logging.getLogger(__name__)
 
-#: Bytes of raw JSON whose rows wait to be loaded; a page more at most.
-DECODED_BYTES: Final = 4 * 1024 * 1024
+#: Bytes of raw JSON whose rows wait to be loaded, a page more at most: what one transaction takes,
+#: so that the next one's are there when it is done.
+DECODED_BYTES: Final = 8 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,9 @@ metadata: Final = sa.MetaData(
 #: How much of a text an index of MySQL or MariaDB holds, in characters.
 _INDEXED_CHARACTERS: Final = 100
 
+#: Of `YYYY-MM-DD HH:MM:SS.mmm`.
+_TIME_LENGTH: Final = 23
+
 
 class UtcTime(TypeDecorator[datetime]):
     """An aware UTC datetime of whole milliseconds.
@@ -46,7 +49,7 @@ class UtcTime(TypeDecorator[datetime]):
             return dialect.type_descriptor(postgresql.TIMESTAMP(timezone=True, precision=3))
         if dialect.name in {"mysql", "mariadb"}:
             return dialect.type_descriptor(mysql.DATETIME(fsp=3))
-        return dialect.type_descriptor(sa.String(23))
+        return dialect.type_descriptor(sa.String(_TIME_LENGTH))
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | str | None:
         """What the driver is given for `value`."""
@@ -63,12 +66,26 @@ class UtcTime(TypeDecorator[datetime]):
 
 def bound_time(value: datetime, dialect_name: str) -> datetime | str:
     """`value`, an aware datetime, as a driver of the dialect takes it in plain SQL."""
-    value = value.astimezone(UTC)
-    if dialect_name == "postgresql":
-        return value.replace(microsecond=value.microsecond // 1000 * 1000)
-    if dialect_name in {"mysql", "mariadb"}:
-        return value.replace(tzinfo=None, microsecond=value.microsecond // 1000 * 1000)
-    return value.replace(tzinfo=None).isoformat(" ", "milliseconds")
+    if value.tzinfo is not UTC:
+        value = value.astimezone(UTC)
+    if dialect_name == "sqlite":
+        return _text_of(value)
+    if value.microsecond % 1000:
+        value = value.replace(microsecond=value.microsecond // 1000 * 1000)
+    return value if dialect_name == "postgresql" else value.replace(tzinfo=None)
+
+
+#: The numbers from 0, in two digits and in three.
+_TWO: Final = [f"{number:02}" for number in range(60)]
+_THREE: Final = [f"{number:03}" for number in range(1000)]
+
+
+def _text_of(value: datetime) -> str:
+    """`value.isoformat(" ", "milliseconds")` without the offset, in half of the time."""
+    return (
+        f"{value.year:04}-{_TWO[value.month]}-{_TWO[value.day]} {_TWO[value.hour]}:"
+        f"{_TWO[value.minute]}:{_TWO[value.second]}.{_THREE[value.microsecond // 1000]}"
+    )
 
 
 def read_time(value: datetime | str) -> datetime:

@@ -24,7 +24,7 @@ def rows(records: Iterable[Mapping[str, object]]) -> list[Audit]:
 
 def unraw(audit: Audit) -> Audit:
     """The audit with `raw` in one form, whatever spaces and escapes its JSON was written with."""
-    return replace(audit, raw=json.dumps(json.loads(audit.raw), sort_keys=True))
+    return replace(audit, raw=json.dumps(json.loads(audit.raw), sort_keys=True).encode())
 
 
 @contextmanager
@@ -85,6 +85,8 @@ def _audit(row: dict[str, Any]) -> Audit:
 
 
 def _plain(name: str, value: Any) -> Any:
+    if name == "raw":
+        return value.encode()
     if name in {"context", "message_params"} and value is not None:
         return dict(value)
     return tuple(value) if isinstance(value, list) else value
@@ -119,6 +121,8 @@ def _value(name: str, value: Any) -> Any:
     if name in _JSON and value is not None:
         value = json.loads(value) if isinstance(value, str) else value
         return tuple(value) if isinstance(value, list) else value
+    if name == "raw":
+        return value.encode()
     if name in {"event_date", "loaded_at"}:
         instant = datetime.fromisoformat(value) if isinstance(value, str) else value
         return instant.astimezone(UTC) if instant.tzinfo else instant.replace(tzinfo=UTC)

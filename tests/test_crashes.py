@@ -79,7 +79,8 @@ def dying_at(
             (pq.ParquetWriter, "write_table"),
             (pq.ParquetWriter, "close"),
             (fs, "copy_files"),
-            (inserting.Inserter, "insert"),
+            (inserting, "_insert_table"),
+            (inserting, "_of_many_rows"),
         ):
             stepping(owner, name)
         event.listen(engine, "before_cursor_execute", next_step)

@@ -11,9 +11,8 @@ from sqlalchemy import event
 
 from etl import migration
 from etl.database import open_engine, transact
-from etl.destinations.inserting import absent_of
+from etl.destinations.presence import absent_of
 from etl.errors import DestinationUnavailable
-from etl.records import Reject
 from etl.schema import audit_events, early_audits
 from tests.samples import LOADED_AT
 
@@ -113,7 +112,7 @@ def test_a_lock_of_another_session_is_waited_for_once_and_told(
 def test_ids_are_sought_one_by_one_in_a_table_that_was_empty_a_moment_ago(
     engine: sa.Engine,
 ) -> None:
-    wanted = dict.fromkeys(map(str, range(800)), Reject("", ""))
+    wanted = dict.fromkeys(map(str, range(800)), None)
     read = (
         "SELECT coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0) "
         "FROM pg_stat_xact_user_tables WHERE relname = 'audit_events'"

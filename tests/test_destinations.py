@@ -10,7 +10,7 @@ from datetime import datetime
 import pytest
 import sqlalchemy as sa
 
-from etl.destinations import Destination, inserting
+from etl.destinations import Destination, inserting, presence
 from etl.destinations import sql as sql_module
 from etl.destinations.lake import destination as lake_module
 from etl.destinations.lake import staging
@@ -216,7 +216,8 @@ def test_a_large_window_is_loaded_in_several_transactions(
 ) -> None:
     for module in (sql_module, lake_module):
         monkeypatch.setattr(module, "GROUP_BYTES", 2_000)
-    monkeypatch.setattr(inserting, "LOOKUP_IDS", 3)
+    monkeypatch.setattr(presence, "LISTED_KEYS", 3)
+    monkeypatch.setattr(inserting, "SQLITE_VALUES", 60)
     shown = [record(f"{n:03}", n / 100) for n in range(60)]
     pages = [batch(*shown[n : n + 10]) for n in range(0, 60, 7)]
 

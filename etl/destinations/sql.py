@@ -17,14 +17,10 @@ from etl import lateness, schema
 from etl.database import reading, transact
 from etl.destinations import Fence, Held
 from etl.destinations.grouping import grouped
-from etl.destinations.inserting import (
-    Inserter,
-    absent_of,
-    child_rows,
-    delete_early,
-    event_rows,
-    insert_rejects,
-)
+from etl.destinations.inserting import Inserter
+from etl.destinations.presence import absent_of, delete_early
+from etl.destinations.rejecting import insert_rejects
+from etl.destinations.rows import rows_of
 from etl.lateness import Past
 from etl.ledger import Ledger, record
 from etl.progress import Draft, Late, Receipt, Stream
@@ -101,9 +97,9 @@ class SqlDestination:
 
         def work(connection: sa.Connection) -> int:
             inserted = self._insert_absent(connection, organization, by_id)
-            now = self._inserter.bound(self._now())
+            now = self._inserter.bound.time(self._now())
             marks = ((organization, audit.id, now) for audit in inserted)
-            self._inserter.insert(connection, schema.early_audits, marks)
+            self._inserter.insert(connection, (schema.early_audits, marks))
             return len(inserted)
 
         return transact(self._engine, work)
@@ -164,10 +160,8 @@ class SqlDestination:
         """Insert those that are not there, with their changes; give them."""
         absent = absent_of(connection, schema.audit_events.c.id, organization, by_id)
         audits = [by_id[audit_id] for audit_id in absent]
-        rows = event_rows(organization, audits, self._now(), self._inserter.bound)
-        self._inserter.insert(connection, schema.audit_events, rows)
-        for table, children in child_rows(organization, audits):
-            self._inserter.insert(connection, table, children)
+        rows = rows_of(organization, audits, self._now(), self._inserter.bound)
+        self._inserter.insert(connection, *rows)
         return audits
 
 

@@ -98,18 +98,20 @@ def clip(batch: Batch, window: Window) -> Batch:
 def _row(record: bytes) -> Audit | Reject:
     try:
         wire = _DECODER.decode(record)
-        raw = record.decode()
+        if not record.isascii():
+            record.decode()  # the decoder looks at no text that it steps over
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
         return _lenient_row(record)
     if b"\\u0000" in record:
         return _lenient_row(record)
-    return _audit(wire, raw)
+    return _audit(wire, record)
 
 
 def _lenient_row(record: bytes) -> Audit | Reject:
-    raw = record.decode("utf-8", "replace").replace("\x00", "\\u0000")
+    text = record.decode("utf-8", "replace").replace("\x00", "\\u0000")
+    raw = text.encode()
     try:
-        wire = _wire_of(lenient.read_object(raw))
+        wire = _wire_of(lenient.read_object(text))
     except ValueError as error:
         return Reject(str(error), raw)
     except RecursionError:  # what could be read may still be too deep to be written again
@@ -117,7 +119,7 @@ def _lenient_row(record: bytes) -> Audit | Reject:
     return _audit(wire, raw)
 
 
-def _audit(wire: _WireAudit, raw: str) -> Audit | Reject:
+def _audit(wire: _WireAudit, raw: bytes) -> Audit | Reject:
     instant = wire.event_date or wire.event_time
     reason = _flaw(wire.id, instant)
     if reason or wire.id is None or instant is None:

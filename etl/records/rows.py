@@ -41,12 +41,12 @@ class Audit(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         id: 1 to 255 characters, unique in an organisation.
         service_name, entity_id, user_id: at most 512 characters, the whole of them in `raw`.
         event_date: UTC, whole milliseconds.
-        raw: the record as received, every member in it.
+        raw: the record as received, every member in it; UTF-8.
     """
 
     id: str
     event_date: datetime
-    raw: str
+    raw: bytes
     service_name: str | None = None
     action: str | None = None
     entity_type: str | None = None
@@ -75,11 +75,11 @@ class Reject(msgspec.Struct, frozen=True):
 
     Attributes:
         reason: a sentence for the operator.
-        raw: the record as received.
+        raw: the record as received; UTF-8.
     """
 
     reason: str
-    raw: str
+    raw: bytes
 
 
 class Batch(msgspec.Struct, frozen=True):
@@ -90,5 +90,5 @@ class Batch(msgspec.Struct, frozen=True):
 
     @property
     def size(self) -> int:
-        """How long its records' JSON is together, in characters."""
+        """How long its records' JSON is together, in bytes or about so."""
         return sum(len(a.raw) for a in self.audits) + sum(len(r.raw) for r in self.rejects)

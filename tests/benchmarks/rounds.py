@@ -12,6 +12,8 @@ from typing import Final
 
 import sqlalchemy as sa
 
+from etl import migration
+from etl.database import open_engine
 from tests import servers
 from tests.benchmarks.environments import TOP, python_of
 
@@ -84,6 +86,10 @@ class Stage:
             # dlt insists on a password, even where the server asks for none.
             url = url.set(drivername="postgresql", password=url.password or "none")
             env["BENCH_DATABASE"] = url.render_as_string(hide_password=False)
+            if name == "sdk":
+                engine = open_engine(f"sqlite:///{env['BENCH_FILE']}")
+                migration.upgrade(engine)
+                engine.dispose()
             return json.loads(program(name, env))  # type: ignore[no-any-return]
 
     def _destination(self, stack: ExitStack, name: str, folder: Path) -> str:

@@ -15,8 +15,8 @@ from typing import Final, TypeVar
 
 from etl.app import App
 from etl.config import load
-from etl.destinations.inserting import child_rows, event_rows
 from etl.destinations.lake.columns import table_of
+from etl.destinations.rows import Bound, rows_of
 from etl.progress import Draft, Stream
 from etl.records import Batch, Page, normalise
 from etl.window import cut
@@ -39,10 +39,10 @@ def main() -> None:
             now = app.now()
         batches = timed("decode into typed rows", lambda: [normalise(p.records) for p in pages])
         audits = [audit for batch in batches for audit in batch.audits]
-        timed("tuples for SQL", lambda: [*event_rows("default", audits, now, str)])
+        bound = Bound(time=str, utf8=bytes)
         timed(
-            "tuples of their changes",
-            lambda: [[*rows] for _, rows in child_rows("default", audits)],
+            "rows for SQL, of changes too",
+            lambda: [[*rows] for _, rows in rows_of("default", audits, now, bound)],
         )
         pieces = [audits[n : n + 5_000] for n in range(0, len(audits), 5_000)]
         timed("columns for a lake", lambda: [table_of(piece, now) for piece in pieces])

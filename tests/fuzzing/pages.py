@@ -33,9 +33,9 @@ def check(records: tuple[bytes, ...]) -> None:
         raise AssertionError("a record was lost")
     rows: list[Audit | Reject] = [*batch.audits, *batch.rejects]
     for row in rows:
-        if "\x00" in row.raw:
+        if b"\x00" in row.raw:
             raise AssertionError("NUL")
-        row.raw.encode()
+        row.raw.decode()
     for audit in batch.audits:
         if audit.id != audit.id.strip() or not 1000 <= audit.event_date.year <= 9999:
             raise AssertionError("no database holds this")

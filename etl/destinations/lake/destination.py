@@ -29,12 +29,13 @@ from etl.ahead import Ahead
 from etl.database import transact
 from etl.destinations import Fence, Held
 from etl.destinations.grouping import grouped
-from etl.destinations.inserting import Inserter, insert_rejects
+from etl.destinations.inserting import Inserter
 from etl.destinations.lake.columns import COLUMNS, KEY, conformed, require_known, table_of
 from etl.destinations.lake.layout import FOLDERS, organization_of, path_of, span_of
 from etl.destinations.lake.merging import merged
 from etl.destinations.lake.staging import Staging, clear
 from etl.destinations.lake.storage import Storage, translated
+from etl.destinations.rejecting import insert_rejects
 from etl.lateness import Past
 from etl.ledger import Ledger, record
 from etl.progress import Draft, Late, Receipt, Stream
