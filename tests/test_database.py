@@ -61,7 +61,8 @@ def test_of_two_transactions_that_wait_for_each_other_both_complete(engine: sa.E
     with ThreadPoolExecutor(2) as pool:
         attempts = list(pool.map(in_order, "ab", "ba"))
 
-    assert sorted(attempts) == [1, 2]
+    # The one that was undone may undo the other one in turn, if it is quicker.
+    assert max(attempts) > 1
     with engine.connect() as connection:
         names = connection.execute(sa.select(early_audits.c.organization)).scalars()
         assert {"".join(sorted(name)) for name in names} == {"".join(sorted("defaultab"))}
