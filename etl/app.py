@@ -23,7 +23,7 @@ import sqlalchemy as sa
 from etl import schema
 from etl.config import Settings
 from etl.database import open_engine, require_schema, schema_version
-from etl.destinations import Destination
+from etl.destinations import AnyDestination
 from etl.destinations.sql import SqlDestination
 from etl.errors import DestinationUnavailable, SchemaBehind
 from etl.genesys.events import Event, to_nobody
@@ -133,7 +133,7 @@ class App:
         """Progress, as the state database has it."""
         return Ledger(self.engine)
 
-    def destination(self) -> Destination:
+    def destination(self) -> AnyDestination:
         """Where audits go, with its tables as this program needs them.
 
         Raises:

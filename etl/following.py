@@ -11,7 +11,7 @@ from math import floor
 from typing import Final, TypeVar
 
 from etl.app import App
-from etl.destinations import Destination
+from etl.destinations import AnyDestination
 from etl.destinations.sql import SqlDestination
 from etl.errors import ConfigurationError, Stopped, UsageError
 from etl.genesys.failures import Refused
@@ -85,7 +85,7 @@ def related(app: App, organization: str | None, audit_id: str) -> tuple[bytes, .
     return app.source(_organization(app, organization)).recent.related(audit_id)
 
 
-def load_early(destination: Destination, organization: str, records: Iterable[bytes]) -> int:
+def load_early(destination: AnyDestination, organization: str, records: Iterable[bytes]) -> int:
     """Load records of the realtime query before a window brings them; give how many were new.
 
     They are confirmed by the windows: see `SqlDestination.load_early`. Records that cannot be rows

@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 
 from etl import caveats, leases, pipeline, schedules
 from etl.app import App
-from etl.destinations import Destination, Fence
+from etl.destinations import AnyDestination, Fence
 from etl.errors import (
     AuditEtlError,
     ConfigurationError,
@@ -191,7 +191,7 @@ def _in_turn(
 def _job(
     app: App,
     stream: Stream,
-    destination: Destination,
+    destination: AnyDestination,
     schedule: str,
     fence: Fence,
     watch: Watch,

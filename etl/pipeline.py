@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from operator import attrgetter
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 from etl.ahead import Ahead
-from etl.destinations import Destination, Fence
+from etl.destinations import AnyDestination, Fence
 from etl.errors import QueryFailed, WindowTooLong
 from etl.flight import Depth, Flight, Source, about_window
 from etl.progress import Draft, Late, OpenQuery, Receipt, Stream
-from etl.records import Batch, clip, normalise
+from etl.records import clip, normalise
 from etl.telemetry.context import carrying
 from etl.window import Window, cut, gaps, piece_for
 
@@ -62,7 +62,7 @@ class Job:
 
     stream: Stream
     source: Source
-    destination: Destination
+    destination: AnyDestination
     schedule: str
     max_window: timedelta
     now: Callable[[], datetime]
@@ -183,25 +183,43 @@ def _load(job: Job, flight: Flight) -> Receipt:
         requests=lambda: flight.requests,
         late=partial(job.late, job.stream) if job.late else None,
     )
-    decoded = Ahead(
-        _batches(flight), attrgetter("size"), DECODED_BYTES, f"rows of {query.query_id}"
-    )
+    name = f"rows of {query.query_id}"
+    decoded = Ahead(_ready(job, flight), attrgetter("size"), DECODED_BYTES, name)
     try:
-        return job.destination.load(draft, _watched(job, flight.window, decoded), job.fence)
+        return job.destination.load(draft, _watched(job, decoded), job.fence)
     finally:
         flight.close()  # first: the thread that decodes may wait for a page
         decoded.close()
 
 
-def _batches(flight: Flight) -> Iterator[Batch]:
-    for page in flight.pages():
-        yield clip(normalise(page.records), flight.window)
+class _Ready(NamedTuple):
+    """A batch that waits to be loaded.
+
+    Attributes:
+        prepared: see `Destination.prepared`.
+        size: bytes of the JSON that it was made of.
+        sighting: what to tell when it is loaded; None if it holds no audit.
+    """
+
+    prepared: Any
+    size: int
+    sighting: Sighting | None
 
 
-def _watched(job: Job, window: Window, batches: Iterable[Batch]) -> Iterator[Batch]:
+def _ready(job: Job, flight: Flight) -> Iterator[_Ready]:
     events = 0
-    for batch in batches:
-        yield batch
+    for page in flight.pages():
+        batch = clip(normalise(page.records), flight.window)
+        events += len(batch.audits)
+        sighting = None
         if batch.audits:
-            events += len(batch.audits)
-            job.watch(Sighting(job.stream, window, batch.audits[-1].event_date, events))
+            reached = batch.audits[-1].event_date
+            sighting = Sighting(job.stream, flight.window, reached, events)
+        yield _Ready(job.destination.prepared(batch), batch.size, sighting)
+
+
+def _watched(job: Job, batches: Iterable[_Ready]) -> Iterator[Any]:
+    for batch in batches:
+        yield batch.prepared
+        if batch.sighting is not None:
+            job.watch(batch.sighting)

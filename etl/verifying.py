@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Final, Self
+from typing import Final, Generic, NamedTuple, Self
 
 from etl import verified
-from etl.destinations import Destination, Fence, Held
+from etl.destinations import Destination, Fence, Held, Prepared
 from etl.errors import DestinationUnavailable
 from etl.progress import Draft, Receipt, Stream, Verification
 from etl.records import Batch
@@ -75,7 +75,21 @@ class Verdict:
     extra_ids: tuple[str, ...]
 
 
-class Verifier:
+class Shown(NamedTuple, Generic[Prepared]):
+    """A batch to be compared, and loaded if it shall be repaired.
+
+    Attributes:
+        audits: what tells which audits are in it.
+        rejects: how many records cannot be rows.
+        prepared: as the destination takes it; None if it is only compared.
+    """
+
+    audits: tuple[Held, ...]
+    rejects: int
+    prepared: Prepared | None
+
+
+class Verifier(Generic[Prepared]):
     """A destination that is compared with what it is given. See `Destination`.
 
     Args:
@@ -87,7 +101,7 @@ class Verifier:
 
     def __init__(
         self,
-        destination: Destination,
+        destination: Destination[Prepared],
         *,
         repair: bool,
         now: Callable[[], datetime],
@@ -100,7 +114,15 @@ class Verifier:
         self._now = now
         self._tell = tell
 
-    def load(self, draft: Draft, batches: Iterable[Batch], fence: Fence) -> Receipt:
+    def prepared(self, batch: Batch) -> Shown[Prepared]:
+        """See `Destination.prepared`."""
+        return Shown(
+            tuple(Held(a.id, a.event_date, a.service_name) for a in batch.audits),
+            len(batch.rejects),
+            self._destination.prepared(batch) if self._repair else None,
+        )
+
+    def load(self, draft: Draft, batches: Iterable[Shown[Prepared]], fence: Fence) -> Receipt:
         """Compare one window, and load it if it shall be repaired.
 
         Afterwards the verdict is kept. If it raises, none is; what was loaded is there. Audits that
@@ -110,7 +132,8 @@ class Verifier:
             comparison.hold(self._held(draft))
             shown = comparison.showing(batches)
             if self._repair:
-                receipt = self._destination.load(draft, shown, fence)
+                prepared = (batch.prepared for batch in shown if batch.prepared is not None)
+                receipt = self._destination.load(draft, prepared, fence)
             else:
                 receipt = self._read(draft, shown)
                 if comparison.count("missing"):
@@ -135,11 +158,11 @@ class Verifier:
     def _held(self, draft: Draft) -> Iterator[Held]:
         return self.held(draft.stream.organization, draft.window, draft.stream.service)
 
-    def _read(self, draft: Draft, batches: Iterable[Batch]) -> Receipt:
+    def _read(self, draft: Draft, batches: Iterable[Shown[Prepared]]) -> Receipt:
         """Read the query to its end; the receipt says what it gave and is written nowhere."""
         events = rejects = 0
         for batch in batches:
-            events, rejects = events + len(batch.audits), rejects + len(batch.rejects)
+            events, rejects = events + len(batch.audits), rejects + batch.rejects
         self.ledger.forget_query(draft.stream, draft.window)
         return draft.receipt(events=events, new_events=0, rejects=rejects, loaded_at=self._now())
 
@@ -176,17 +199,16 @@ class _Comparison:
 
     def hold(self, audits: Iterable[Held]) -> None:
         """Note what the destination holds."""
-        self._note("held", (_row(a.id, a.event_date, a.service_name) for a in audits))
+        self._note("held", (_row(*audit) for audit in audits))
 
     def arrive(self, audits: Iterable[Held]) -> None:
         """Note what the destination holds by now."""
         self._note("arrived", ((audit.id,) for audit in audits))
 
-    def showing(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+    def showing(self, batches: Iterable[Shown[Prepared]]) -> Iterator[Shown[Prepared]]:
         """The batches, each noted as shown by the source."""
         for batch in batches:
-            audits = batch.audits
-            self._note("shown", (_row(a.id, a.event_date, a.service_name) for a in audits))
+            self._note("shown", (_row(*audit) for audit in batch.audits))
             yield batch
 
     def count(self, what: str) -> int:

@@ -17,7 +17,7 @@ from pyarrow.fs import S3FileSystem
 
 from etl import migration, schema
 from etl.database import open_engine
-from etl.destinations import Destination
+from etl.destinations import AnyDestination
 from etl.destinations.lake.destination import ParquetDestination
 from etl.destinations.lake.storage import storage_of
 from etl.destinations.sql import SqlDestination
@@ -90,7 +90,7 @@ class Place:
         audits: every audit that it holds, by id; a doubled one is there twice.
     """
 
-    destination: Destination
+    destination: AnyDestination
     variables: Mapping[str, str]
     audits: Callable[..., list[Audit]]
     empty_files: Callable[[], None] = lambda: None

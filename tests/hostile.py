@@ -23,7 +23,6 @@ from etl import operations
 from etl.app import App
 from etl.config import load
 from etl.destinations import sql as sql_module
-from etl.destinations.lake import destination as lake_module
 from etl.errors import AuditEtlError
 from etl.genesys import query as query_module
 from etl.genesys.audits import AuditApi
@@ -244,8 +243,7 @@ def row_of(form: bytes) -> Audit | None:
 def in_small_pieces(patch: pytest.MonkeyPatch) -> None:
     """Make pages and transactions small, so that few audits take many of them."""
     patch.setattr(query_module, "PAGE_SIZE_MAX", 40)
-    for module in (sql_module, lake_module):
-        patch.setattr(module, "GROUP_BYTES", 120_000)
+    patch.setattr(sql_module, "GROUP_BYTES", 120_000)
 
 
 def resting(clock: HandClock) -> Callable[[float], Awaitable[None]]:

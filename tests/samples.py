@@ -5,7 +5,10 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from etl.progress import Draft, Stream
+import sqlalchemy as sa
+
+from etl.destinations import AnyDestination, Fence
+from etl.progress import Draft, Receipt, Stream
 from etl.records import Audit, Batch, normalise
 from etl.window import Window
 
@@ -75,3 +78,14 @@ def audits(records: Iterable[dict[str, Any]]) -> list[Audit]:
 def draft(window: Window, *, stream: Stream = STREAM, schedule: str = "frequent") -> Draft:
     """A draft for one window, whose query has an id of its own."""
     return Draft(stream, window, f"query of {window}", schedule, window.end + HOUR, lambda: 3)
+
+
+def unfenced(_: sa.Connection) -> None:
+    """No lease is needed."""
+
+
+def load_into(
+    destination: AnyDestination, of: Draft, batches: Iterable[Batch], fence: Fence = unfenced
+) -> Receipt:
+    """Load batches as the pipeline does, but in one thread."""
+    return destination.load(of, map(destination.prepared, batches), fence)

@@ -20,9 +20,8 @@ from sqlalchemy import event
 
 from etl.destinations import inserting
 from etl.destinations import sql as sql_module
-from etl.destinations.lake import destination as lake_module
 from tests.conftest import Place
-from tests.samples import BEGIN, LOADED_AT, STREAM, audits, batch, draft, hours, record
+from tests.samples import BEGIN, LOADED_AT, STREAM, audits, batch, draft, hours, load_into, record
 
 WINDOWS = [hours(0, 30), hours(30, 60)]
 #: Two windows over three days, with one audit that the first window shows and the second again.
@@ -96,7 +95,7 @@ def load_all(place: Place) -> None:
     place.destination.ledger.begin(STREAM, BEGIN, LOADED_AT)
     for window, shown in zip(WINDOWS, SHOWN, strict=True):
         pages = [batch(*shown[n : n + 5]) for n in range(0, len(shown), 5)]
-        place.destination.load(draft(window), pages, lambda _: None)
+        load_into(place.destination, draft(window), pages, lambda _: None)
 
 
 def assert_that_the_watermark_does_not_lead(place: Place) -> None:
@@ -158,8 +157,7 @@ def assert_that_any_death_is_mended(
     monkeypatch: pytest.MonkeyPatch,
     attempt: Callable[[Place, int, pytest.MonkeyPatch], bool],
 ) -> None:
-    for module in (sql_module, lake_module):
-        monkeypatch.setattr(module, "GROUP_BYTES", 8_000)
+    monkeypatch.setattr(sql_module, "GROUP_BYTES", 8_000)
     step, finished = 0, False
     while not finished:
         step += 1

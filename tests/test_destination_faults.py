@@ -24,7 +24,7 @@ from tests.daemons import Daemon, until
 from tests.holdings import audits_in
 from tests.live import Copy, Organisation, copy_at, living
 from tests.mending import ends, fails, next_run_completes
-from tests.samples import BEGIN, LOADED_AT, STREAM, audits, batch, draft, hours, record
+from tests.samples import BEGIN, LOADED_AT, STREAM, audits, batch, draft, hours, load_into, record
 from tests.servers import OwnPostgres
 from tests.sessions import (
     BLOCKED,
@@ -83,7 +83,7 @@ def test_sessions_that_are_ended_between_two_pages_are_replaced(
             ended += end_sessions(engine, OTHERS)
 
     destination = SqlDestination(engine, lambda: LOADED_AT)
-    receipt = destination.load(draft(hours(0, 1)), pages(), lambda _: None)
+    receipt = load_into(destination, draft(hours(0, 1)), pages(), lambda _: None)
 
     assert ended >= len(shown) - 1
     assert receipt.new_events == len(shown)
@@ -122,7 +122,7 @@ def test_a_commit_of_which_the_answer_is_lost_counts_once(
 
     def load() -> Receipt:
         pages = [batch(one) for one in shown]
-        return destination.load(draft(hours(0, 1)), pages, lambda _: None)
+        return load_into(destination, draft(hours(0, 1)), pages, lambda _: None)
 
     with answer_lost(engine, number), pytest.raises(DestinationUnavailable):
         load()

@@ -10,9 +10,8 @@ from datetime import datetime
 import pytest
 import sqlalchemy as sa
 
-from etl.destinations import Destination, inserting, presence
+from etl.destinations import AnyDestination, inserting, presence
 from etl.destinations import sql as sql_module
-from etl.destinations.lake import destination as lake_module
 from etl.destinations.lake import staging
 from etl.destinations.sql import SqlDestination
 from etl.errors import ConfigurationError, LeaseHeld
@@ -21,29 +20,37 @@ from etl.progress import Late, Stream
 from etl.records import Batch
 from tests.conftest import Place
 from tests.holdings import audits_in
-from tests.samples import BEGIN, HOUR, LOADED_AT, STREAM, audits, batch, draft, hours, record
-
-
-def unfenced(_: sa.Connection) -> None:
-    """A fence that lets everybody pass."""
+from tests.samples import (
+    BEGIN,
+    HOUR,
+    LOADED_AT,
+    STREAM,
+    audits,
+    batch,
+    draft,
+    hours,
+    load_into,
+    record,
+    unfenced,
+)
 
 
 @pytest.fixture
-def destination(place: Place) -> Destination:
+def destination(place: Place) -> AnyDestination:
     return place.destination
 
 
-def watermark(destination: Destination, stream: Stream = STREAM) -> datetime | None:
+def watermark(destination: AnyDestination, stream: Stream = STREAM) -> datetime | None:
     mark = destination.ledger.mark(stream)
     return mark.watermark if mark else None
 
 
 def test_a_loaded_audit_reads_back_as_the_source_showed_it(
-    destination: Destination, place: Place
+    destination: AnyDestination, place: Place
 ) -> None:
     shown = [record("a", 0.5), record("b", 0.1, user={}, propertyChanges=[], context={})]
 
-    receipt = destination.load(draft(hours(0, 1)), [batch(*shown)], unfenced)
+    receipt = load_into(destination, draft(hours(0, 1)), [batch(*shown)], unfenced)
 
     assert place.audits() == audits(shown)
     assert (receipt.events, receipt.new_events, receipt.rejects, receipt.requests) == (2, 2, 0, 3)
@@ -51,13 +58,13 @@ def test_a_loaded_audit_reads_back_as_the_source_showed_it(
 
 
 def test_loading_again_adds_what_came_late_and_leaves_what_was_there(
-    destination: Destination, place: Place
+    destination: AnyDestination, place: Place
 ) -> None:
     first, late = record("a"), record("late", 0.2)
-    destination.load(draft(hours(0, 1)), [batch(first)], unfenced)
+    load_into(destination, draft(hours(0, 1)), [batch(first)], unfenced)
 
-    again = destination.load(
-        draft(hours(0, 1)), [batch(first | {"status": "FAILURE"}, late)], unfenced
+    again = load_into(
+        destination, draft(hours(0, 1)), [batch(first | {"status": "FAILURE"}, late)], unfenced
     )
 
     assert place.audits() == audits([first, late])
@@ -65,7 +72,7 @@ def test_loading_again_adds_what_came_late_and_leaves_what_was_there(
 
 
 def test_late_arrivals_are_told_once_they_are_durable(
-    destination: Destination, place: Place
+    destination: AnyDestination, place: Place
 ) -> None:
     told: list[tuple[Late, int]] = []
 
@@ -74,7 +81,7 @@ def test_late_arrivals_are_told_once_they_are_durable(
         asked = replace(
             draft(hours(0, 1)), late=lambda late: told.append((late, len(place.audits())))
         )
-        destination.load(asked, [batch(*records)], unfenced)
+        load_into(destination, asked, [batch(*records)], unfenced)
 
     load("a1", "b2", "c2")
     load("a1", "d2", "e3", "b2")
@@ -83,42 +90,44 @@ def test_late_arrivals_are_told_once_they_are_durable(
     assert told == [(Late({("ContactCenter", 3600): 2}), 5)]
 
 
-def test_loading_less_removes_nothing(destination: Destination, place: Place) -> None:
-    destination.load(draft(hours(0, 1)), [batch(record("a"))], unfenced)
+def test_loading_less_removes_nothing(destination: AnyDestination, place: Place) -> None:
+    load_into(destination, draft(hours(0, 1)), [batch(record("a"))], unfenced)
 
-    destination.load(draft(hours(0, 1)), [], unfenced)
+    load_into(destination, draft(hours(0, 1)), [], unfenced)
 
     assert place.audits() == audits([record("a")])
 
 
-def test_an_audit_shown_twice_is_held_once(destination: Destination, place: Place) -> None:
+def test_an_audit_shown_twice_is_held_once(destination: AnyDestination, place: Place) -> None:
     other = record("a") | {"propertyChanges": [], "status": "FAILURE"}
 
-    receipt = destination.load(
-        draft(hours(0, 1)), [batch(record("a"), record("a")), batch(other)], unfenced
+    receipt = load_into(
+        destination, draft(hours(0, 1)), [batch(record("a"), record("a")), batch(other)], unfenced
     )
 
     assert place.audits() == audits([record("a")])
     assert receipt.new_events == 1
 
 
-def test_ids_that_differ_in_case_are_two_audits(destination: Destination, place: Place) -> None:
+def test_ids_that_differ_in_case_are_two_audits(destination: AnyDestination, place: Place) -> None:
     shown = [record("A"), record("a"), record("á")]
 
-    destination.load(draft(hours(0, 1)), [batch(*shown)], unfenced)
+    load_into(destination, draft(hours(0, 1)), [batch(*shown)], unfenced)
 
     assert sorted(a.id for a in place.audits()) == ["A", "a", "á"]
 
 
-def test_organisations_do_not_meet(destination: Destination, place: Place) -> None:
+def test_organisations_do_not_meet(destination: AnyDestination, place: Place) -> None:
     for name in ("acme", "beta"):
-        destination.load(draft(hours(0, 1), stream=Stream(name)), [batch(record("a"))], unfenced)
+        load_into(
+            destination, draft(hours(0, 1), stream=Stream(name)), [batch(record("a"))], unfenced
+        )
 
     assert [len(place.audits(name)) for name in ("acme", "beta")] == [1, 1]
 
 
 def test_a_page_that_fails_leaves_no_receipt_and_whole_audits(
-    destination: Destination, place: Place
+    destination: AnyDestination, place: Place
 ) -> None:
     destination.ledger.begin(STREAM, BEGIN, LOADED_AT)
 
@@ -127,43 +136,43 @@ def test_a_page_that_fails_leaves_no_receipt_and_whole_audits(
         raise ConnectionResetError
 
     with pytest.raises(ConnectionResetError):
-        destination.load(draft(hours(0, 1)), pages(), unfenced)
+        load_into(destination, draft(hours(0, 1)), pages(), unfenced)
 
     assert destination.ledger.last_receipt(STREAM) is None
     assert watermark(destination) == BEGIN
     assert place.audits() in ([], audits([record("a")]))
 
 
-def test_a_lost_lease_commits_no_receipt(destination: Destination) -> None:
+def test_a_lost_lease_commits_no_receipt(destination: AnyDestination) -> None:
     destination.ledger.begin(STREAM, BEGIN, LOADED_AT)
 
     def lost(_: sa.Connection) -> None:
         raise LeaseHeld("taken by another")
 
     with pytest.raises(LeaseHeld):
-        destination.load(draft(hours(0, 1)), [batch(record("a"))], lost)
+        load_into(destination, draft(hours(0, 1)), [batch(record("a"))], lost)
 
     assert destination.ledger.last_receipt(STREAM) is None
     assert watermark(destination) == BEGIN
 
 
-def test_the_watermark_is_the_end_of_the_contiguous_receipts(destination: Destination) -> None:
+def test_the_watermark_is_the_end_of_the_contiguous_receipts(destination: AnyDestination) -> None:
     destination.ledger.begin(STREAM, BEGIN, LOADED_AT)
     ends = []
 
     for window in (hours(0, 1), hours(2, 3), hours(-5, 0), hours(1, 2), hours(0.5, 1.5)):
-        destination.load(draft(window), [], unfenced)
+        load_into(destination, draft(window), [], unfenced)
         ends.append(watermark(destination))
 
     assert ends == [BEGIN + n * HOUR for n in (1, 1, 1, 3, 3)]
 
 
 def test_a_stream_that_begins_after_a_backfill_counts_what_that_loaded(
-    destination: Destination,
+    destination: AnyDestination,
 ) -> None:
-    destination.load(draft(hours(-10, 2)), [], unfenced)
-    destination.load(draft(hours(2, 4)), [], unfenced)
-    destination.load(draft(hours(5, 6)), [], unfenced)
+    load_into(destination, draft(hours(-10, 2)), [], unfenced)
+    load_into(destination, draft(hours(2, 4)), [], unfenced)
+    load_into(destination, draft(hours(5, 6)), [], unfenced)
 
     mark = destination.ledger.begin(STREAM, BEGIN, LOADED_AT)
 
@@ -171,21 +180,22 @@ def test_a_stream_that_begins_after_a_backfill_counts_what_that_loaded(
     assert destination.ledger.begin(STREAM, BEGIN + HOUR, LOADED_AT) == mark
 
 
-def test_gaps_between_receipts_are_told(destination: Destination) -> None:
+def test_gaps_between_receipts_are_told(destination: AnyDestination) -> None:
     destination.ledger.begin(STREAM, BEGIN, LOADED_AT)
     for window in (hours(1, 2), hours(4, 6), hours(5, 7)):
-        destination.load(draft(window), [], unfenced)
+        load_into(destination, draft(window), [], unfenced)
 
     assert destination.ledger.gaps(STREAM) == [hours(0, 1), hours(2, 4)]
 
 
 def test_a_reject_is_kept_once_however_often_it_is_shown(
-    destination: Destination, place: Place
+    destination: AnyDestination, place: Place
 ) -> None:
     odd = {"id": "no time"}
 
     receipts = [
-        destination.load(draft(hours(0, 1)), [batch(odd, record("a"))], unfenced) for _ in range(2)
+        load_into(destination, draft(hours(0, 1)), [batch(odd, record("a"))], unfenced)
+        for _ in range(2)
     ]
 
     assert [receipt.rejects for receipt in receipts] == [1, 1]
@@ -197,7 +207,9 @@ def test_a_reject_is_kept_once_however_often_it_is_shown(
     ]
 
 
-def test_what_databases_refuse_is_held_all_the_same(destination: Destination, place: Place) -> None:
+def test_what_databases_refuse_is_held_all_the_same(
+    destination: AnyDestination, place: Place
+) -> None:
     shown = [
         record("nul", action="a\x00b", context={"k\x00": "v\x00"}),
         record("bidi", action="\u202ea\u2066", entity={"id": "x" * 3000, "name": "n" * 70_000}),
@@ -206,39 +218,37 @@ def test_what_databases_refuse_is_held_all_the_same(destination: Destination, pl
         record("empty", propertyChanges=[{}], entityChanges=[{}]),
     ]
 
-    destination.load(draft(hours(0, 1)), [batch(*shown)], unfenced)
+    load_into(destination, draft(hours(0, 1)), [batch(*shown)], unfenced)
 
     assert place.audits() == sorted(audits(shown), key=lambda a: a.id)
 
 
 def test_a_large_window_is_loaded_in_several_transactions(
-    destination: Destination, place: Place, monkeypatch: pytest.MonkeyPatch
+    destination: AnyDestination, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (sql_module, lake_module):
-        monkeypatch.setattr(module, "GROUP_BYTES", 2_000)
+    monkeypatch.setattr(sql_module, "GROUP_BYTES", 2_000)
     monkeypatch.setattr(presence, "LISTED_KEYS", 3)
     monkeypatch.setattr(inserting, "SQLITE_VALUES", 60)
     shown = [record(f"{n:03}", n / 100) for n in range(60)]
     pages = [batch(*shown[n : n + 10]) for n in range(0, 60, 7)]
 
-    receipt = destination.load(draft(hours(0, 1)), pages, unfenced)
+    receipt = load_into(destination, draft(hours(0, 1)), pages, unfenced)
 
     assert place.audits() == audits(shown)
     assert receipt.new_events == 60
 
 
 def test_a_large_window_in_no_order_over_many_days_is_held_whole(
-    destination: Destination, place: Place, monkeypatch: pytest.MonkeyPatch
+    destination: AnyDestination, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (sql_module, lake_module):
-        monkeypatch.setattr(module, "GROUP_BYTES", 4_000)
+    monkeypatch.setattr(sql_module, "GROUP_BYTES", 4_000)
     monkeypatch.setattr(staging, "FAN_IN", 3)
     shown = [record(f"{n:03}", n) for n in range(150)]
     mixed = random.Random(5).sample(shown, len(shown))
     pages = [batch(*mixed[n : n + 10]) for n in range(0, 150, 10)]
 
-    receipt = destination.load(draft(hours(0, 150)), pages, unfenced)
-    again = destination.load(draft(hours(0, 150)), pages[::-1], unfenced)
+    receipt = load_into(destination, draft(hours(0, 150)), pages, unfenced)
+    again = load_into(destination, draft(hours(0, 150)), pages[::-1], unfenced)
 
     assert place.audits() == audits(shown)
     assert (receipt.new_events, again.new_events) == (150, 0)
@@ -256,7 +266,7 @@ def test_two_loads_at_once_into_sql_hold_each_audit_once(
 
     def load(window_end: int, order: int) -> None:
         try:
-            destination.load(draft(hours(0, window_end)), pages[::order], unfenced)
+            load_into(destination, draft(hours(0, window_end)), pages[::order], unfenced)
         except BaseException as error:  # noqa: BLE001 - the test reports whatever a thread met
             failures.append(error)
 
@@ -278,7 +288,7 @@ def test_what_is_loaded_early_gives_way_to_what_a_window_shows(engine: sa.Engine
 
     early = [destination.load_early("default", audits([poor, record("b")])) for _ in range(2)]
     held = audits_in(engine)
-    destination.load(draft(hours(0, 1)), [batch(record("a"))], unfenced)
+    load_into(destination, draft(hours(0, 1)), [batch(record("a"))], unfenced)
 
     assert early == [2, 0]
     assert held == audits([poor, record("b")])
@@ -291,7 +301,7 @@ def test_what_is_loaded_early_gives_way_to_what_a_window_shows(engine: sa.Engine
 
 def test_what_a_window_has_brought_is_not_loaded_early_again(engine: sa.Engine) -> None:
     destination = SqlDestination(engine, lambda: LOADED_AT)
-    destination.load(draft(hours(0, 1)), [batch(record("a"))], unfenced)
+    load_into(destination, draft(hours(0, 1)), [batch(record("a"))], unfenced)
 
     assert destination.load_early("default", audits([record("a") | {"status": "FAILURE"}])) == 0
 
@@ -307,7 +317,7 @@ def test_audits_are_not_loaded_early_into_a_lake(place: Place) -> None:
         assert load_early(place.destination, "default", [shown, b"{}"]) == 1
 
 
-def test_a_query_is_remembered_until_its_receipt(destination: Destination) -> None:
+def test_a_query_is_remembered_until_its_receipt(destination: AnyDestination) -> None:
     from etl.progress import OpenQuery
 
     ledger, now = destination.ledger, BEGIN + 9 * HOUR
@@ -320,5 +330,5 @@ def test_a_query_is_remembered_until_its_receipt(destination: Destination) -> No
     assert ledger.open_queries(STREAM, "settle", now) == [query]
     assert [q.query_id for q in ledger.open_queries(STREAM, "backfill", now)] == ["b"]
 
-    destination.load(draft(hours(0, 1)), [], unfenced)
+    load_into(destination, draft(hours(0, 1)), [], unfenced)
     assert ledger.open_queries(STREAM, "settle", now) == []

@@ -28,7 +28,7 @@ from tests.odd import (
     values,
     written,
 )
-from tests.samples import LOADED_AT, draft, hours
+from tests.samples import LOADED_AT, draft, hours, load_into
 
 #: What PostgreSQL holds in one entry of an index, and the columns that have one.
 INDEX_BYTES_MAX = 2704
@@ -188,7 +188,7 @@ def test_every_row_is_stored_and_read_back_as_it_is(
                 kept.append(audit)
         batches.append(Batch(tuple(kept), batch.rejects))
 
-    receipt = standing_place.destination.load(draft(hours(0, 1)), batches, lambda _: None)
+    receipt = load_into(standing_place.destination, draft(hours(0, 1)), batches, lambda _: None)
 
     held = {audit.id: audit for audit in standing_place.audits()}
     assert held == expected

@@ -16,7 +16,7 @@ from etl.verifying import Verdict
 from etl.window import Window
 from tests.conftest import Place
 from tests.hostile import BEGIN, World, world
-from tests.samples import LOADED_AT, batch, draft, hours, record
+from tests.samples import LOADED_AT, batch, draft, hours, load_into, record
 from tests.simulated import NOW, audit
 
 HOSTILE = [
@@ -96,7 +96,9 @@ def test_names_full_of_sql_are_kept_apart_in_every_table(standing_place: Place) 
     streams = [Stream("acme", text.strip()) for text in HOSTILE]
     for stream in streams:
         destination.ledger.begin(stream, hours(0, 1).start, LOADED_AT)
-        destination.load(draft(hours(0, 1), stream=stream), [batch(record("a"))], lambda _: None)
+        load_into(
+            destination, draft(hours(0, 1), stream=stream), [batch(record("a"))], lambda _: None
+        )
         services.refresh(
             engine, stream.service or "", [ServiceAction("a", "b", "c")], [], LOADED_AT
         )

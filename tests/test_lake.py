@@ -1,5 +1,6 @@
 """What holds of a lake beyond the contract of destinations: its files, and who reads them."""
 
+import errno
 import fcntl
 import json
 import os
@@ -21,8 +22,10 @@ import pytest
 from etl import leases, querying
 from etl.app import App, clock
 from etl.config import load
+from etl.destinations.lake import destination as destination_module
 from etl.destinations.lake.columns import COLUMNS, VERSION, VERSION_KEY
 from etl.destinations.lake.destination import ParquetDestination
+from etl.destinations.lake.early import Early
 from etl.destinations.lake.storage import LOCK, Storage, storage_of
 from etl.errors import DestinationUnavailable, LeaseHeld, SchemaBehind
 from etl.operations import WRITER
@@ -31,7 +34,7 @@ from etl.simulator import AuditLog, Simulator
 from tests.commands import CLIENT_ID, SECRET, audit_etl, environment
 from tests.conftest import Place
 from tests.holdings import audits_in_lake
-from tests.samples import LOADED_AT, audits, batch, draft, hours, record
+from tests.samples import LOADED_AT, audits, batch, draft, hours, load_into, record, unfenced
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 SECTION = README.split("## A lake of Parquet files")[1].split("\n## ")[0]
@@ -54,7 +57,7 @@ lakes = pytest.mark.parametrize("place", ["parquet", "parquet+s3"], indirect=Tru
 
 @pytest.fixture
 def filled(place: Place) -> Place:
-    place.destination.load(draft(FIVE_DAYS), [batch(*SHOWN)], lambda _: None)
+    load_into(place.destination, draft(FIVE_DAYS), [batch(*SHOWN)], lambda _: None)
     return place
 
 
@@ -188,12 +191,12 @@ def test_a_reader_at_any_instant_sees_each_audit_once(place: Place) -> None:
             assert len(ids) == len(set(ids.to_pylist()))
             seen.append((least, len(ids)))
 
-    place.destination.load(draft(hours(0, 1)), [batch(SHOWN[0])], lambda _: None)
+    load_into(place.destination, draft(hours(0, 1)), [batch(SHOWN[0])], lambda _: None)
     reader = threading.Thread(target=read)
     reader.start()
     for n in range(60):
         shown = [record(f"{n}-{m}", m * 6) for m in range(20)]
-        place.destination.load(draft(FIVE_DAYS), [batch(*shown)], lambda _: None)
+        load_into(place.destination, draft(FIVE_DAYS), [batch(*shown)], lambda _: None)
         loaded[0] = 20 * (n + 1)
     ended.set()
     reader.join()
@@ -203,6 +206,50 @@ def test_a_reader_at_any_instant_sees_each_audit_once(place: Place) -> None:
     assert all(least <= count for least, count in seen)
 
 
+@lakes
+def test_a_partition_that_was_merged_before_its_last_audit_came_holds_it(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[str] = []
+    begin = Early.begin
+
+    def told(self: Early[object], partition: str) -> None:
+        begun.append(partition)
+        begin(self, partition)
+
+    monkeypatch.setattr(Early, "begin", told)
+    stray = record("stray", 1)
+    pages = [batch(*SHOWN[:9]), batch(*SHOWN[9:15]), batch(stray), batch(*SHOWN[15:])]
+
+    receipts = [load_into(place.destination, draft(FIVE_DAYS), pages, unfenced) for _ in range(2)]
+
+    assert begun.count("date=2026-03-01") > 2, "no merge was begun too early"
+    assert [receipt.new_events for receipt in receipts] == [len(SHOWN) + 1, 0]
+    assert place.audits() == audits([*SHOWN, stray])
+
+
+@local
+def test_a_partition_that_cannot_be_merged_ends_the_load_with_no_thread_left(
+    filled: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(destination_module, "write", full)
+        with pytest.raises(DestinationUnavailable, match="No space left"):
+            load_into(
+                filled.destination,
+                draft(FIVE_DAYS),
+                [batch(record("new", day * 24)) for day in range(5)],
+                unfenced,
+            )
+
+    assert not [thread for thread in threading.enumerate() if "partitions" in thread.name]
+    assert list((root(filled) / "_staging").iterdir()) == []
+    assert filled.audits() == audits(SHOWN)
+
+
 @local
 def test_what_a_dead_process_left_is_gone_after_the_next_load(place: Place) -> None:
     left = root(place) / "_staging" / "load-of-the-dead" / "run-1.arrow"
@@ -210,7 +257,7 @@ def test_what_a_dead_process_left_is_gone_after_the_next_load(place: Place) -> N
     left.parent.parent.chmod(0o700)
     left.write_bytes(b"half a run")
 
-    place.destination.load(draft(hours(0, 1)), [batch(SHOWN[0])], lambda _: None)
+    load_into(place.destination, draft(hours(0, 1)), [batch(SHOWN[0])], lambda _: None)
 
     assert list((root(place) / "_staging").iterdir()) == []
 
@@ -222,12 +269,12 @@ def test_a_staging_folder_that_others_can_look_into_is_refused(place: Place) -> 
     def pages() -> Iterator[Batch]:
         yield batch(SHOWN[0])
 
-    place.destination.load(draft(hours(0, 1)), pages(), lambda _: None)
+    load_into(place.destination, draft(hours(0, 1)), pages(), lambda _: None)
     staging.rmdir()
     staging.symlink_to(root(place).parent)
 
     with pytest.raises(DestinationUnavailable, match="not this user's alone"):
-        destination.load(draft(hours(0, 1)), pages(), lambda _: None)
+        load_into(destination, draft(hours(0, 1)), pages(), lambda _: None)
 
 
 @lakes
@@ -243,7 +290,7 @@ def test_a_file_of_older_columns_reads_as_null_and_is_made_whole_by_the_next_aud
 
     missing = asked(filled, question)
     told = audit_etl("migrate", env=env).stdout
-    filled.destination.load(draft(FIVE_DAYS), [batch(record("new", 50))], lambda _: None)
+    load_into(filled.destination, draft(FIVE_DAYS), [batch(record("new", 50))], lambda _: None)
 
     assert missing == [{"n": 4}]
     assert "4 files of the lake: every column of today" in told
@@ -260,7 +307,7 @@ def test_a_file_of_a_newer_program_is_left_as_it_is(filled: Place, tmp_path: Pat
     rewrite(storage, path, newer, tmp_path)
 
     with pytest.raises(SchemaBehind, match="upgrade"):
-        filled.destination.load(draft(hours(0, 1)), [batch(record("new"))], lambda _: None)
+        load_into(filled.destination, draft(hours(0, 1)), [batch(record("new"))], lambda _: None)
 
     assert read(storage, path).num_rows == 4
     migrated = audit_etl("migrate", env=environment(**filled.variables))
@@ -292,8 +339,8 @@ def test_a_lake_by_hours_or_months_keeps_the_same_contract(
     storage = storage_of(place.variables["AUDIT_ETL_DESTINATION"], os.environ, tmp_path)
     destination = ParquetDestination(storage, engine, partition, lambda: LOADED_AT)
 
-    destination.load(draft(FIVE_DAYS), [batch(*SHOWN[:9])], lambda _: None)
-    again = destination.load(draft(FIVE_DAYS), [batch(*SHOWN)], lambda _: None)
+    load_into(destination, draft(FIVE_DAYS), [batch(*SHOWN[:9])], lambda _: None)
+    again = load_into(destination, draft(FIVE_DAYS), [batch(*SHOWN)], lambda _: None)
 
     paths = storage.files()
     assert f"audit_events/organization=default/{second}/audits.parquet" in paths
@@ -330,12 +377,14 @@ def test_a_process_paused_in_a_publication_lets_nobody_publish_what_it_does_not_
     fcntl.flock(paused, fcntl.LOCK_EX)
     try:
         with pytest.raises(LeaseHeld, match="paused"):
-            filled.destination.load(draft(hours(0, 1)), [batch(record("new"))], lambda _: None)
+            load_into(
+                filled.destination, draft(hours(0, 1)), [batch(record("new"))], lambda _: None
+            )
     finally:
         paused.close()
 
     assert filled.audits() == audits(SHOWN)
-    filled.destination.load(draft(hours(0, 1)), [batch(record("new"))], lambda _: None)
+    load_into(filled.destination, draft(hours(0, 1)), [batch(record("new"))], lambda _: None)
     assert len(filled.audits()) == len(SHOWN) + 1
 
 

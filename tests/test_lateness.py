@@ -9,12 +9,11 @@ from hypothesis import strategies as st
 
 from etl import lateness
 from etl.destinations import sql as sql_module
-from etl.destinations.lake import destination as lake_module
 from etl.lateness import BOUNDS, LateArrivals, advice, bound_of
 from etl.progress import Draft
 from etl.window import Window
 from tests.conftest import Place
-from tests.samples import BEGIN, HOUR, LOADED_AT, STREAM, batch, draft, hours, record
+from tests.samples import BEGIN, HOUR, LOADED_AT, STREAM, batch, draft, hours, load_into, record
 from tests.test_crashes import Died, dying_at
 
 DAY = 24 * HOUR
@@ -27,7 +26,7 @@ def asked(window: Window, at: datetime) -> Draft:
 
 def load(place: Place, of: Draft, *records: dict[str, object]) -> int:
     pages = [batch(*records[n : n + 3]) for n in range(0, len(records), 3)]
-    return place.destination.load(of, pages, lambda _: None).new_events
+    return load_into(place.destination, of, pages, lambda _: None).new_events
 
 
 def late_in(place: Place) -> list[LateArrivals]:
@@ -81,8 +80,7 @@ def test_what_another_stream_has_loaded_makes_nothing_late(place: Place) -> None
 def test_dying_at_any_step_counts_each_late_audit_once(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (sql_module, lake_module):
-        monkeypatch.setattr(module, "GROUP_BYTES", 4_000)
+    monkeypatch.setattr(sql_module, "GROUP_BYTES", 4_000)
     engine = place.destination.ledger.engine
     shown = [record(f"a{n:02}", n) for n in range(12)]
     step, finished = 0, False

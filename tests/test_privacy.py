@@ -9,11 +9,10 @@ from pathlib import Path
 import pytest
 
 from etl.config import load
-from etl.destinations.lake import destination as lake_module
 from etl.records import Batch
 from tests.commands import audit_etl, environment
 from tests.conftest import Place
-from tests.samples import batch, draft, hours, record
+from tests.samples import batch, draft, hours, load_into, record
 
 
 @pytest.fixture
@@ -32,9 +31,8 @@ def open_to_others(folder: Path) -> list[str]:
 
 @pytest.mark.parametrize("place", ["sqlite", "parquet"], indirect=True)
 def test_every_file_of_a_destination_is_its_owner_s_alone_at_any_time(
-    careless: None, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    careless: None, place: Place, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(lake_module, "GROUP_BYTES", 1)
     names: set[str] = set()
 
     def pages() -> Iterator[Batch]:
@@ -43,7 +41,7 @@ def test_every_file_of_a_destination_is_its_owner_s_alone_at_any_time(
             names.update(path.name.split("-")[-1] for path in tmp_path.rglob("*"))
             yield batch(record(f"a{number}"))
 
-    receipt = place.destination.load(draft(hours(0, 1)), pages(), lambda _: None)
+    receipt = load_into(place.destination, draft(hours(0, 1)), pages(), lambda _: None)
 
     names.update(path.name.split("-")[-1] for path in tmp_path.rglob("*"))
     assert receipt.new_events == 3

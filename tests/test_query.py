@@ -18,7 +18,7 @@ from etl.config import load
 from etl.errors import UsageError
 from tests.commands import audit_etl, environment
 from tests.conftest import Place
-from tests.samples import audits, batch, draft, hours, record
+from tests.samples import audits, batch, draft, hours, load_into, record
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 QUESTIONS = re.findall(r"```sql\n(.*?)```", README.split("## Questions")[1].split("\n## ")[0], re.S)
@@ -81,7 +81,7 @@ CHANGES = [
 
 @pytest.fixture
 def filled(place: Place) -> Place:
-    place.destination.load(draft(hours(0, 24 * 93)), [batch(*SHOWN)], lambda _: None)
+    load_into(place.destination, draft(hours(0, 24 * 93)), [batch(*SHOWN)], lambda _: None)
     return place
 
 

@@ -24,7 +24,7 @@ from etl.status import Coverage, coverage, gather
 from etl.window import Window
 from tests.commands import audit_etl, environment
 from tests.conftest import Place
-from tests.samples import BEGIN, LOADED_AT, STREAM, batch, draft, hours, record
+from tests.samples import BEGIN, LOADED_AT, STREAM, batch, draft, hours, load_into, record
 
 DAY = timedelta(days=1)
 TODAY = BEGIN.date()
@@ -115,7 +115,7 @@ def test_the_highest_day_has_the_highest_bar_and_a_day_of_none_has_none() -> Non
 def test_a_destination_counts_the_audits_of_each_day(place: Place) -> None:
     place.destination.ledger.begin(STREAM, BEGIN, LOADED_AT)
     shown = [record(f"a{n}", n * 7, serviceName="ab"[n % 2]) for n in range(10)]
-    place.destination.load(draft(hours(0, 70)), [batch(*shown)], lambda _: None)
+    load_into(place.destination, draft(hours(0, 70)), [batch(*shown)], lambda _: None)
 
     span = hours(6, 56)
     of_all = place.destination.audits_a_day(STREAM, span)
@@ -130,7 +130,7 @@ def test_a_destination_counts_the_audits_of_each_day(place: Place) -> None:
 def test_the_days_of_a_stream_are_in_json_and_drawn_on_a_terminal(place: Place) -> None:
     place.destination.ledger.begin(STREAM, BEGIN, LOADED_AT)
     shown = [record(f"a{n}", n) for n in range(30)]
-    place.destination.load(draft(hours(0, 30)), [batch(*shown)], lambda _: None)
+    load_into(place.destination, draft(hours(0, 30)), [batch(*shown)], lambda _: None)
     env = environment(**place.variables)
 
     result = audit_etl("status", "--json", env=env)

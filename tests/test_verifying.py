@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from datetime import timedelta
 
 import pytest
-import sqlalchemy as sa
 
 from etl import verified
 from etl.app import clock
@@ -19,12 +18,20 @@ from etl.simulator import AuditLog, Simulator
 from etl.verifying import Difference, Verdict, Verifier
 from tests.commands import CLIENT_ID, SECRET, audit_etl, environment
 from tests.conftest import Place
-from tests.samples import BEGIN, HOUR, LOADED_AT, STREAM, audits, batch, draft, hours, record
+from tests.samples import (
+    BEGIN,
+    HOUR,
+    LOADED_AT,
+    STREAM,
+    audits,
+    batch,
+    draft,
+    hours,
+    load_into,
+    record,
+    unfenced,
+)
 from tests.simulated import audit
-
-
-def unfenced(_: sa.Connection) -> None:
-    """A fence that lets everybody pass."""
 
 
 def verify(
@@ -34,12 +41,12 @@ def verify(
     told: list[Verdict] = []
     verifier = Verifier(place.destination, repair=repair, now=lambda: LOADED_AT, tell=told.append)
     stream = Stream(STREAM.organization, service)
-    verifier.load(draft(hours(0, 48), stream=stream, schedule="backfill"), shown, unfenced)
+    load_into(verifier, draft(hours(0, 48), stream=stream, schedule="backfill"), shown, unfenced)
     return told[0]
 
 
 def load(place: Place, *records: dict[str, object]) -> None:
-    place.destination.load(draft(hours(0, 48)), [batch(*records)], unfenced)
+    load_into(place.destination, draft(hours(0, 48)), [batch(*records)], unfenced)
 
 
 def test_what_is_missing_and_what_is_extra_is_told_by_day_and_service(place: Place) -> None:
@@ -93,7 +100,7 @@ def test_one_service_is_compared_with_itself(place: Place) -> None:
 
 def test_organisations_are_not_compared_with_each_other(place: Place) -> None:
     other = draft(hours(0, 48), stream=Stream("other"))
-    place.destination.load(other, [batch(record("a"))], unfenced)
+    load_into(place.destination, other, [batch(record("a"))], unfenced)
 
     assert verify(place, [batch(record("a"))]).missing_ids == ("a",)
 
@@ -114,7 +121,7 @@ def test_a_query_that_fails_half_way_gives_no_verdict(place: Place) -> None:
     told: list[Verdict] = []
     verifier = Verifier(place.destination, repair=True, now=lambda: LOADED_AT, tell=told.append)
     with pytest.raises(QueryFailed):
-        verifier.load(draft(hours(0, 48)), pages(), unfenced)
+        load_into(verifier, draft(hours(0, 48)), pages(), unfenced)
 
     assert told == []
     assert verified.spans(place.destination.ledger.engine, STREAM) == []

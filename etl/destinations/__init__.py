@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import date, datetime
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import sqlalchemy as sa
 
@@ -23,14 +23,22 @@ class Held(NamedTuple):
     service_name: str | None
 
 
-class Destination(Protocol):
+#: A batch as a destination takes it.
+Prepared = TypeVar("Prepared")
+
+
+class Destination(Protocol[Prepared]):
     """A place that holds each audit once, and knows how far it is sure."""
 
     ledger: Ledger
     #: Whether only one process may load at a time, whatever the stream.
     one_writer: bool
 
-    def load(self, draft: Draft, batches: Iterable[Batch], fence: Fence) -> Receipt:
+    def prepared(self, batch: Batch) -> Prepared:
+        """The batch as `load` takes it; called as soon as it is there, by another thread."""
+        ...
+
+    def load(self, draft: Draft, batches: Iterable[Prepared], fence: Fence) -> Receipt:
         """Load one window and write its receipt.
 
         Afterwards every audit of `batches` is in the destination once, with its children, rejects
@@ -40,7 +48,7 @@ class Destination(Protocol):
 
         Args:
             draft: what the receipt will say.
-            batches: may be slow, and may raise; whatever it raises passes through.
+            batches: from `prepared`; may be slow, and may raise, which passes through.
             fence: called in each transaction that writes audits or the receipt, before it commits.
 
         Raises:
@@ -68,3 +76,7 @@ class Destination(Protocol):
     def close(self) -> None:
         """Give back connections and files; nothing that was loaded depends on it."""
         ...
+
+
+#: One of which it need not be known how it takes a batch.
+AnyDestination = Destination[Any]

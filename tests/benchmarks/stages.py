@@ -22,6 +22,7 @@ from etl.records import Batch, Page, normalise
 from etl.window import cut
 from tests import servers
 from tests.benchmarks.organisation import MONTH, organisation
+from tests.samples import load_into, unfenced
 
 AUDITS: Final = int(os.environ.get("BENCH_STAGES", "20000"))
 T = TypeVar("T")
@@ -83,7 +84,7 @@ def downloaded(app: App) -> Iterator[Page]:
 def loaded(app: App, batches: list[Batch]) -> None:
     """Load them as one window."""
     draft = Draft(Stream("default"), MONTH, "stages", "backfill", app.now(), lambda: 0)
-    app.destination().load(draft, batches, lambda _: None)
+    load_into(app.destination(), draft, batches, unfenced)
 
 
 def timed(step: str, work: Callable[[], T]) -> T:

@@ -315,8 +315,8 @@ BUGS = [
                 "        except QueryFailed:\n            return\n\n    for page in whole():\n",
             ),
             (
-                "from etl.records import Batch, clip, normalise",
-                "from etl.records import Batch, Page, clip, normalise",
+                "from etl.records import clip, normalise",
+                "from etl.records import Page, clip, normalise",
             ),
         ),
         (_cell("queries vanish after two pages"),),
@@ -461,8 +461,8 @@ BUGS = [
         "etl/destinations/lake/destination.py",
         (
             (
-                "sources = [self._published(path), *staging.runs(partition)]\n",
-                "sources = staging.runs(partition)\n",
+                "merged([there, *(run.source() for run in runs)])",
+                "merged([run.source() for run in runs])",
             ),
         ),
         (f"{HOSTILE}::test_what_the_source_forgets_stays[parquet]",),
@@ -472,13 +472,16 @@ BUGS = [
         "etl/destinations/lake/destination.py",
         (
             (
-                "            with translated(self._storage):\n                for partition in",
+                "            with translated(self._storage):\n"
+                "                for partition in staging.partitions:\n"
+                "                    merges.begin",
                 "            early = draft.receipt(\n"
                 "                events=events, new_events=0, rejects=0, loaded_at=self._now()\n"
                 "            )\n"
                 "            transact(self._engine, lambda connection: record(connection, early))\n"
                 "            with translated(self._storage):\n"
-                "                for partition in",
+                "                for partition in staging.partitions:\n"
+                "                    merges.begin",
             ),
         ),
         (f"{CRASHES}[parquet]",),
@@ -488,5 +491,22 @@ BUGS = [
         "etl/destinations/lake/destination.py",
         (("        if new.count:\n", "        if new.count > 1:\n"),),
         ("tests/test_destinations.py", "-k", "parquet and not s3"),
+    ),
+    Bug(
+        "what a partition was merged without stays out of it",
+        "etl/destinations/lake/destination.py",
+        (("                    merges.take_back(partition)\n", ""),),
+        ("tests/test_lake.py", "-k", "merged_before"),
+    ),
+    Bug(
+        "a run is gone on with whatever the order of what follows",
+        "etl/destinations/lake/staging.py",
+        (
+            (
+                "return partition == self.partition and self._last < ",
+                "return partition == self.partition and self._last != ",
+            ),
+        ),
+        ("tests/test_destinations.py", "-k", "parquet and no_order"),
     ),
 ]

@@ -1,23 +1,24 @@
 """The lake behind `Destination`: files first, the watermark last. The order is the argument.
 
-A window's rows are staged as sorted runs, a folder of them for each partition. Then each partition
-is merged, its published file first, into a new file that takes the place of the old one at once.
-Only when every partition of the window is durable are the receipt and the watermark committed to
-the state database. A process that dies before that leaves whole files with more audits in them
-than the receipts prove, which the next run finds there by their keys.
+A window's rows are staged as sorted runs, a folder of them for each load. Each partition's runs are
+merged with its published file into a new one, by a thread of their own as soon as the window has
+gone past it, and none of these takes the place of the old one before the window's last cursor. Only
+when every partition is durable are the receipt and the watermark committed to the state database.
+A process that dies before that leaves whole files with more audits in them than the receipts prove,
+which the next run finds there by their keys.
 
 A lake has one writer: whoever loads holds its lease, and confirms it before each file.
 """
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
+from functools import partial
 from operator import attrgetter
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -25,46 +26,37 @@ import pyarrow.parquet as pq
 import sqlalchemy as sa
 
 from etl import lateness
-from etl.ahead import Ahead
 from etl.database import transact
 from etl.destinations import Fence, Held
-from etl.destinations.grouping import grouped
 from etl.destinations.inserting import Inserter
 from etl.destinations.lake.columns import COLUMNS, KEY, conformed, require_known, table_of
+from etl.destinations.lake.early import Early
 from etl.destinations.lake.layout import FOLDERS, organization_of, path_of, span_of
-from etl.destinations.lake.merging import merged
-from etl.destinations.lake.staging import Staging, clear
+from etl.destinations.lake.merging import Source, merged
+from etl.destinations.lake.staging import Run, Staging, clear
 from etl.destinations.lake.storage import Storage, translated
+from etl.destinations.lake.writing import read, write
 from etl.destinations.rejecting import insert_rejects
 from etl.lateness import Past
 from etl.ledger import Ledger, record
 from etl.progress import Draft, Late, Receipt, Stream
-from etl.records import Audit, Batch
+from etl.records import Batch, Reject
 from etl.window import Window
 
-#: Raw JSON of the audits that are sorted in memory at once.
-GROUP_BYTES = 4 * 1024 * 1024
-#: Arrow bytes and rows of a row group: what is in memory while a file is written.
-ROW_GROUP_BYTES: Final = 16 * 1024 * 1024
-ROW_GROUP_ROWS: Final = 50_000
-#: Rows of the published file that are merged at once.
-READ_ROWS: Final = 2_000
 #: The columns of which new audits are told.
 SERVICE: Final = "service_name"
 NEW: Final = "new"
-#: Columns whose values repeat; a dictionary of the others would only cost time.
-REPEATING: Final = [
-    "service_name",
-    "action",
-    "entity_type",
-    "level",
-    "status",
-    "application",
-    "user_id",
-    "user_name",
-    "user_home_org_id",
-    "client_id",
-]
+
+
+class Columns(NamedTuple):
+    """A batch as a lake takes it.
+
+    Attributes:
+        rows: its audits, sorted by key; `COLUMNS`.
+    """
+
+    rows: pa.Table
+    rejects: tuple[Reject, ...]
 
 
 class ParquetDestination:
@@ -88,16 +80,27 @@ class ParquetDestination:
         self._folder = FOLDERS[partition]
         self._now = now
 
-    def load(self, draft: Draft, batches: Iterable[Batch], fence: Fence) -> Receipt:
+    def prepared(self, batch: Batch) -> Columns:
+        """See `Destination.prepared`: columns cost half as much while the audits were just made."""
+        audits = sorted(batch.audits, key=attrgetter(*KEY))
+        return Columns(table_of(audits, self._now()), batch.rejects)
+
+    def load(self, draft: Draft, batches: Iterable[Columns], fence: Fence) -> Receipt:
         """See `Destination.load`."""
         clear(self._storage.staging)
         past = Past(draft.stream, self.ledger.loaded(draft.stream, draft.window), draft.started_at)
         new_events, late = 0, Late()
-        with Staging(self._storage.staging) as staging:
-            events, rejects = self._stage(staging, draft, batches)
+        with (
+            Staging(self._storage.staging) as staging,
+            Early(partial(self._merging, staging, past)) as merges,
+        ):
+            events, rejects = self._stage(staging, merges, draft, batches)
             with translated(self._storage):
                 for partition in staging.partitions:
-                    new = self._publish(staging, partition, past, fence)
+                    merges.begin(partition)
+                for partition in staging.partitions:
+                    new = merges.result(partition)
+                    self._publish(new, path_of(draft.stream.organization, partition), fence)
                     new_events, late = new_events + new.count, late + new.late
 
         def finish(connection: sa.Connection) -> Receipt:
@@ -144,95 +147,137 @@ class ParquetDestination:
         """See `Destination.close`."""
         self._engine.dispose()
 
-    def _stage(self, staging: Staging, draft: Draft, batches: Iterable[Batch]) -> tuple[int, int]:
-        """Sort the window's rows into runs; give how many audits and rejects there were."""
+    def _stage(
+        self,
+        staging: Staging,
+        merges: "Early[_New]",
+        draft: Draft,
+        batches: Iterable[Columns],
+    ) -> tuple[int, int]:
+        """Keep the window's rows in runs; give how many audits and rejects there were.
+
+        Results come in the order of time, though nobody promises it: what is earlier than a whole
+        batch is complete, most likely.
+        """
         events = rejects = 0
-        for rows, _ in grouped(batches, GROUP_BYTES):
-            events, rejects = events + len(rows.audits), rejects + len(rows.rejects)
-            self._keep_aside(draft.stream.organization, rows)
+        for rows, rejected in batches:
+            events, rejects = events + rows.num_rows, rejects + len(rejected)
+            self._keep_aside(draft.stream.organization, rejected)
             with translated(self._storage):
-                self._spill(staging, rows)
-            del rows  # the next group is not to be gathered beside it
+                here = dict(_by_partition(rows, self._folder))
+                for partition, those in here.items():
+                    merges.take_back(partition)
+                    staging.add(partition, those)
+                for partition in staging.partitions:
+                    if here and partition < min(here):
+                        merges.begin(partition)
         return events, rejects
 
-    def _spill(self, staging: Staging, rows: Batch) -> None:
-        audits = sorted(rows.audits, key=attrgetter(*KEY))
-        for partition, those in _by_partition(audits, self._folder):
-            staging.spill(partition, table_of(those, self._now()))
-
-    def _keep_aside(self, organization: str, group: Batch) -> None:
-        if group.rejects:
+    def _keep_aside(self, organization: str, rejects: tuple[Reject, ...]) -> None:
+        if rejects:
             transact(
                 self._engine,
                 lambda connection: insert_rejects(
-                    connection, self._inserter, organization, group, self._now()
+                    connection, self._inserter, organization, rejects, self._now()
                 ),
             )
 
-    def _publish(self, staging: Staging, partition: str, past: Past, fence: Fence) -> "_New":
-        """Merge a partition's runs into its file; tell which audits were new."""
+    def _merging(self, staging: Staging, past: Past, partition: str) -> "Callable[[], _New]":
         path = path_of(past.stream.organization, partition)
-        new = self._new(staging, partition, path, past)
-        if new.count:
-            staged = staging.file("audits.parquet")
-            sources = [self._published(path), *staging.runs(partition)]
-            groups = _row_groups(merged(sources))
-            with closing(Ahead(groups, attrgetter("nbytes"), 1, f"merge of {partition}")) as ready:
-                _write(staged, ready)
-            self._storage.publish(staged, path, lambda: transact(self._engine, fence))
-        return new
+        file = staging.file(f"{partition.replace('/', ' ')}.parquet")
+        return partial(self._merge, staging.runs(partition), path, past, file)
 
-    def _new(self, staging: Staging, partition: str, path: str, past: Past) -> "_New":
-        """What of the runs the published file lacks; only keys and services are read."""
-        first = min(_first(run) for run in staging.runs(partition, KEY))
-        published = self._published(path, list(KEY), first)
-        runs = staging.runs(partition, (*KEY, SERVICE))
-        sources = [_marked(published, new=False), *(_marked(run, new=True) for run in runs)]
-        count, late = 0, Late()
-        for table in merged(sources):
-            new = table.filter(table[NEW])
-            count += new.num_rows
-            if past.loaded:
-                services = new[SERVICE].to_pylist()
-                late += past.late(zip(new[KEY[0]].to_pylist(), services, strict=True))
-        return _New(count, late)
+    def _merge(self, runs: list[Run], path: str, past: Past, file: Path) -> "_New":
+        """Write what is published at `path`, and what it lacks of the runs, into `file`.
+
+        Nothing is written if it lacks nothing.
+        """
+        tally = _Tally(past)
+        published = self._storage.open(path)
+        if published is None:
+            write(file, tally.counted(merged([run.source() for run in runs])))
+            return tally.new(file)
+        with published:
+            require_known(published.schema_arrow, path)
+            _count(tally, runs, published)
+            if tally.count:
+                there = Source(map(conformed, read(published)))
+                write(file, merged([there, *(run.source() for run in runs)]))
+        return tally.new(file)
+
+    def _publish(self, new: "_New", path: str, fence: Fence) -> None:
+        if new.count:
+            self._storage.publish(new.file, path, lambda: transact(self._engine, fence))
+            new.file.unlink(missing_ok=True)
 
     def _published(
-        self, path: str, columns: list[str] | None = None, since: datetime | None = None
+        self, path: str, columns: list[str], since: datetime | None = None
     ) -> Iterator[pa.Table]:
-        """The file at `path` a piece at a time; nothing if there is none.
-
-        Args:
-            path: below the top of the lake.
-            columns: all of them, made today's, unless some are named.
-            since: row groups that end before this event time are passed over.
-        """
+        """Columns of the file at `path` a piece at a time; nothing if there is none."""
         file = self._storage.open(path)
         if file is None:
             return
         with file:
             require_known(file.schema_arrow, path)
-            groups = [n for n in range(file.num_row_groups) if _reaches(file, n, since)]
-            for batch in file.iter_batches(READ_ROWS, row_groups=groups, columns=columns):
-                table = pa.Table.from_batches([batch])
-                yield table if columns else conformed(table)
+            yield from read(file, columns, since)
 
 
 @dataclass(frozen=True, slots=True)
 class _New:
-    """Audits of a partition that were not there: how many, and how late."""
+    """Audits of a partition that were not there: how many, how late, and the file with them."""
 
     count: int
     late: Late
+    file: Path
 
 
-def _by_partition(audits: Sequence[Audit], folder: str) -> Iterator[tuple[str, Sequence[Audit]]]:
-    """The audits of each partition, and its folders; they must be sorted by time."""
+class _Tally:
+    """Adds up new audits."""
+
+    def __init__(self, past: Past) -> None:
+        self.count = 0
+        self._late = Late()
+        self._past = past
+
+    def counted(self, tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+        """The tables, each added when it is taken."""
+        for rows in tables:
+            self.add(rows)
+            yield rows
+
+    def add(self, rows: pa.Table) -> None:
+        """Add rows, all of them new."""
+        self.count += rows.num_rows
+        if self._past.loaded:
+            times, services = rows[KEY[0]].to_pylist(), rows[SERVICE].to_pylist()
+            self._late += self._past.late(zip(times, services, strict=True))
+
+    def new(self, file: Path) -> _New:
+        """What there is by now."""
+        return _New(self.count, self._late, file)
+
+
+def _count(tally: _Tally, runs: list[Run], published: pq.ParquetFile) -> None:
+    """Count what of the runs a file lacks; only its keys are read, and services of the runs."""
+    first, _ = min(run.first for run in runs)
+    there = _marked(read(published, list(KEY), first), new=False)
+    added = [
+        Source(_marked(run.source((*KEY, SERVICE)).tables, new=True), run.first) for run in runs
+    ]
+    for rows in merged([Source(there), *added]):
+        tally.add(rows.filter(rows[NEW]))
+
+
+def _by_partition(rows: pa.Table, folder: str) -> Iterator[tuple[str, pa.Table]]:
+    """The folders of each partition, and its rows; they must be sorted by time."""
+    times = rows[KEY[0]]
     start = 0
-    while start < len(audits):
-        partition = audits[start].event_date.strftime(folder)
-        end = bisect_left(audits, span_of(partition).end, lo=start, key=attrgetter("event_date"))
-        yield partition, audits[start:end]
+    while start < rows.num_rows:
+        partition = times[start].as_py().strftime(folder)
+        end = bisect_left(
+            range(rows.num_rows), span_of(partition).end, lo=start, key=lambda n: times[n].as_py()
+        )
+        yield partition, rows.slice(start, end - start)
         start = end
 
 
@@ -254,46 +299,3 @@ def _days_of(table: pa.Table, stream: Stream, span: Window) -> dict[date, int]:
         chosen = pc.and_(chosen, pc.equal(table["service_name"], stream.service))
     counts = pc.value_counts(table["event_date"].filter(chosen).cast(pa.date32()))
     return {count["values"].as_py(): count["counts"].as_py() for count in counts}
-
-
-def _first(run: Iterator[pa.Table]) -> datetime:
-    table = next(run)
-    first: datetime = table[KEY[0]][0].as_py()
-    return first
-
-
-def _reaches(file: pq.ParquetFile, group: int, since: datetime | None) -> bool:
-    """Whether a row group may hold audits of `since` or later."""
-    if since is None:
-        return True
-    columns = file.metadata.row_group(group)
-    for number in range(columns.num_columns):
-        column = columns.column(number)
-        if column.path_in_schema == KEY[0]:
-            known = column.statistics
-            return known is None or not known.has_min_max or bool(known.max >= since)
-    return True
-
-
-def _write(path: Path, tables: Iterable[pa.Table]) -> None:
-    """Write tables as one file for its owner only, a row group each."""
-    path.touch(mode=0o600)
-    with pq.ParquetWriter(
-        path, COLUMNS, compression="zstd", compression_level=1, use_dictionary=REPEATING
-    ) as writer:
-        for rows in tables:
-            writer.write_table(rows)
-
-
-def _row_groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
-    """The rows of `tables` in tables that are each worth a row group."""
-    held: list[pa.Table] = []
-    size = rows = 0
-    for table in tables:
-        held.append(table)
-        size, rows = size + table.nbytes, rows + table.num_rows
-        if size >= ROW_GROUP_BYTES or rows >= ROW_GROUP_ROWS:
-            yield pa.concat_tables(held)
-            held, size, rows = [], 0, 0
-    if held:
-        yield pa.concat_tables(held)

@@ -1,11 +1,12 @@
 """Merging sorted tables, a piece at a time, whatever their size.
 
-Every source gives tables that are sorted by `columns.KEY` within and among each other. The first
-source is the file that is there: of two rows with one key, its own stays.
+Every source gives tables that are sorted by `columns.KEY` within and among each other. Of two rows
+with one key, that of the source which comes first in the list stays.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,29 +20,53 @@ _TIME, _ID = KEY
 _ORDER = [(_TIME, "ascending"), (_ID, "ascending")]
 
 
-def merged(sources: Iterable[Iterator[pa.Table]]) -> Iterator[pa.Table]:
-    """Tables with each key once, sorted; no more than one table of each source is held."""
-    heads = [_Head(source) for source in sources]
+class Source(NamedTuple):
+    """Sorted tables.
+
+    Attributes:
+        tables: read as they are needed.
+        first: the least key in them; None if that is not known without reading.
+    """
+
+    tables: Iterator[pa.Table]
+    first: Key | None = None
+
+
+def merged(sources: Sequence[Source]) -> Iterator[pa.Table]:
+    """Tables with each key once, sorted; of each source that has come in turn, one is held."""
+    heads = [_Head(rank, s.tables) for rank, s in enumerate(sources) if s.first is None]
+    later = [(s.first, rank) for rank, s in enumerate(sources) if s.first is not None]
+    later.sort(reverse=True)
     while True:
         heads = [head for head in heads if head.filled()]
-        if not heads:
+        bound = min((head.last for head in heads), default=None)
+        if later and (bound is None or later[-1][0] <= bound):
+            _, rank = later.pop()
+            heads.append(_Head(rank, sources[rank].tables))
+            heads.sort(key=lambda head: head.rank)
+            continue
+        if bound is None:
             return
-        bound = min(head.last for head in heads)
         taken = [head.take(bound) for head in heads]
         yield _distinct(_ordered([rows for rows in taken if rows.num_rows]))
 
 
 class _Head:
-    """The part of one source that was read and not yet merged."""
+    """The part of one source that was read and not yet merged.
 
-    def __init__(self, source: Iterator[pa.Table]) -> None:
-        self._source = source
+    Attributes:
+        rank: its place among the sources.
+    """
+
+    def __init__(self, rank: int, tables: Iterator[pa.Table]) -> None:
+        self.rank = rank
+        self._tables = tables
         self._rows: pa.Table | None = None
 
     def filled(self) -> bool:
         """Whether the source has another row; it has been read as far as that takes."""
         while self._rows is None or self._rows.num_rows == 0:
-            self._rows = next(self._source, None)
+            self._rows = next(self._tables, None)
             if self._rows is None:
                 return False
         return True
@@ -50,7 +75,7 @@ class _Head:
     def last(self) -> Key:
         """The greatest key that was read."""
         rows = self._table
-        return _key(rows, rows.num_rows - 1)
+        return key_of(rows, rows.num_rows - 1)
 
     def take(self, bound: Key) -> pa.Table:
         """Give up every row that was read and is not greater than `bound`."""
@@ -61,7 +86,7 @@ class _Head:
         low, high = 0, rows.num_rows
         while low < high:
             middle = (low + high) // 2
-            if _key(rows, middle) <= bound:
+            if key_of(rows, middle) <= bound:
                 low = middle + 1
             else:
                 high = middle
@@ -75,7 +100,8 @@ class _Head:
         return self._rows
 
 
-def _key(rows: pa.Table, number: int) -> Key:
+def key_of(rows: pa.Table, number: int) -> Key:
+    """The key of a row."""
     return rows[_TIME][number].as_py(), rows[_ID][number].as_py()
 
 

@@ -9,7 +9,9 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
@@ -19,7 +21,7 @@ from uuid import uuid4
 import pyarrow as pa
 
 from etl.destinations.lake.columns import COLUMNS
-from etl.destinations.lake.merging import merged
+from etl.destinations.lake.merging import Key, Source, key_of, merged
 from etl.errors import DestinationUnavailable
 
 #: Rows of a run that are held in memory at once when it is merged.
@@ -32,6 +34,22 @@ _LOADS: Final = "load-"
 _OURS: Final = f"{_LOADS}{uuid4().hex}-"
 
 
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Sorted rows in a file.
+
+    Attributes:
+        first: the least key in it.
+    """
+
+    path: Path
+    first: Key
+
+    def source(self, columns: tuple[str, ...] | None = None) -> Source:
+        """The run, a piece at a time; all columns unless some are named."""
+        return Source(_pieces(self.path, columns), self.first)
+
+
 class Staging:
     """A folder of sorted runs by partition, removed at the end of the block."""
 
@@ -39,8 +57,10 @@ class Staging:
         self._parent = parent
         self._folder = parent
         #: By partition: its runs, in lists by how often they have been merged.
-        self._runs: dict[str, list[list[Path]]] = {}
+        self._runs: dict[str, list[list[Run]]] = {}
         self._written = 0
+        #: The last run, as long as more rows may follow in it.
+        self._growing: _Growing | None = None
 
     def __enter__(self) -> Self:
         try:
@@ -60,47 +80,87 @@ class Staging:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if self._growing is not None:
+            # It is removed unread: what its end could not be written for was told before this.
+            with suppress(OSError, pa.ArrowException):
+                self._growing.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
     @property
     def partitions(self) -> list[str]:
-        """The partitions that have runs, in order."""
+        """The partitions that have rows, in order."""
         return sorted(self._runs)
 
-    def spill(self, partition: str, rows: pa.Table) -> None:
-        """Write rows, sorted by key, as one run of `partition`."""
-        self._add(self._runs.setdefault(partition, []), 0, self._write([rows]))
+    def add(self, partition: str, rows: pa.Table) -> None:
+        """Keep rows of `partition`, sorted by key: in the last run if they go on in its order."""
+        if self._growing is None or not self._growing.goes_on(partition, rows):
+            self._finish()
+            self._growing = self._new_run(partition, key_of(rows, 0))
+        self._growing.write(rows)
 
-    def runs(
-        self, partition: str, columns: tuple[str, ...] | None = None
-    ) -> list[Iterator[pa.Table]]:
-        """The runs of `partition`, each a piece at a time; all columns unless some are named."""
-        return [_pieces(path, columns) for path in chain.from_iterable(self._runs[partition])]
+    def runs(self, partition: str) -> list[Run]:
+        """The runs of `partition`; what is added to it later is not in them."""
+        if self._growing is not None and self._growing.partition == partition:
+            self._finish()
+        return list(chain.from_iterable(self._runs[partition]))
 
     def file(self, name: str) -> Path:
         """The path of a file of that name in the folder; nothing is created."""
         return self._folder / name
 
-    def _add(self, levels: list[list[Path]], level: int, path: Path) -> None:
+    def _new_run(self, partition: str, first: Key) -> "_Growing":
+        self._runs.setdefault(partition, [])
+        self._written += 1
+        return _Growing(partition, self.file(f"run-{self._written}.arrow"), first)
+
+    def _finish(self) -> None:
+        """Let no more rows follow in the last run."""
+        if self._growing is not None:
+            self._growing.close()
+            self._keep(self._growing, level=0)
+            self._growing = None
+
+    def _keep(self, whole: "_Growing", level: int) -> None:
         """Add a run; where that makes `FAN_IN` of them, merge those into one of the next level."""
+        levels = self._runs[whole.partition]
         if level == len(levels):
             levels.append([])
-        levels[level].append(path)
-        if len(levels[level]) == FAN_IN:
-            together = self._write(merged(_pieces(run, None) for run in levels[level]))
-            for run in levels[level]:
-                run.unlink()
+        runs = levels[level]
+        runs.append(Run(whole.path, whole.first))
+        if len(runs) == FAN_IN:
+            together = self._new_run(whole.partition, min(run.first for run in runs))
+            for rows in merged([run.source() for run in runs]):
+                together.write(rows)
+            together.close()
+            for run in runs:
+                run.path.unlink()
             levels[level] = []
-            self._add(levels, level + 1, together)
+            self._keep(together, level + 1)
 
-    def _write(self, tables: Iterable[pa.Table]) -> Path:
-        self._written += 1
-        path = self.file(f"run-{self._written}.arrow")
+
+class _Growing:
+    """A run that is being written."""
+
+    def __init__(self, partition: str, path: Path, first: Key) -> None:
+        self.partition = partition
+        self.path = path
+        self.first = first
+        self._last = first
         path.touch(mode=0o600)
-        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, COLUMNS) as writer:
-            for table in tables:
-                writer.write_table(table, max_chunksize=RUN_ROWS)
-        return path
+        self._sink = pa.OSFile(str(path), "wb")
+        self._writer = pa.ipc.new_stream(self._sink, COLUMNS)
+
+    def goes_on(self, partition: str, rows: pa.Table) -> bool:
+        """Whether these rows may follow."""
+        return partition == self.partition and self._last < key_of(rows, 0)
+
+    def write(self, rows: pa.Table) -> None:
+        self._writer.write_table(rows, max_chunksize=RUN_ROWS)
+        self._last = key_of(rows, rows.num_rows - 1)
+
+    def close(self) -> None:
+        with self._sink:
+            self._writer.close()
 
 
 def _pieces(path: Path, columns: tuple[str, ...] | None) -> Iterator[pa.Table]:
