@@ -229,6 +229,20 @@ def test_a_partition_that_was_merged_before_its_last_audit_came_holds_it(
 
 
 @local
+def test_pages_that_go_back_in_time_become_a_file_in_order_with_each_audit_once(
+    place: Place,
+) -> None:
+    hours_of_pages = [(3, 4, 5), (1, 2, 3), (5, 6, 7), (2, 8, 9)]
+    pages = [batch(*(record(f"at {hour}", hour) for hour in page)) for page in hours_of_pages]
+
+    receipt = load_into(place.destination, draft(FIVE_DAYS), pages, unfenced)
+
+    [path] = files(place)
+    assert pq.read_table(path)["id"].to_pylist() == [f"at {hour}" for hour in range(1, 10)]
+    assert receipt.new_events == 9
+
+
+@local
 def test_a_partition_that_cannot_be_merged_ends_the_load_with_no_thread_left(
     filled: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
