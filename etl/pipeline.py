@@ -23,7 +23,7 @@ from etl.flight import Depth, Flight, Source, about_window
 from etl.progress import Draft, Late, OpenQuery, Receipt, Stream
 from etl.records import clip, normalise
 from etl.telemetry.context import carrying
-from etl.window import Window, cut, gaps, piece_for
+from etl.window import Window, first_piece, gaps, piece_for
 
 _LOG = logging.getLogger(__name__)
 
@@ -113,8 +113,8 @@ def _pieces(job: Job, spans: Iterable[Window]) -> Iterator[tuple[Window, OpenQue
         for rest in gaps((query.window for query in left), span):
             start = rest.start
             while start < rest.end:
-                longest = piece_for(ledger.density(job.stream), job.max_window)
-                window = next(cut(Window(start, rest.end), longest))
+                piece = piece_for(ledger.density(job.stream), job.max_window)
+                window = first_piece(Window(start, rest.end), piece, job.max_window)
                 yield window, None
                 start = window.end
 

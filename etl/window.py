@@ -105,6 +105,26 @@ def piece_for(density: float | None, longest: timedelta) -> timedelta:
     return min(longest, timedelta(seconds=min(ROWS_A_QUERY / density, longest.total_seconds())))
 
 
+def first_piece(span: Window, piece: timedelta, longest: timedelta) -> Window:
+    """The start of `span` that one query should ask for: about `piece`, and at most `longest`.
+
+    It ends at midnight, in UTC, if that changes its length by a quarter at most: where windows meet
+    at midnight, a lake writes the file of each day once.
+    """
+    window = next(cut(span, piece))
+    if window.end == span.end:
+        return window
+    midnight = window.end.replace(hour=0, minute=0, second=0)
+    near = [
+        Window(span.start, end)
+        for end in (midnight, midnight + timedelta(days=1))
+        if abs(end - window.end) <= window.length / 4
+        and end <= span.end
+        and WINDOW_MIN <= end - span.start <= min(longest, WINDOW_MAX)
+    ]
+    return min(near, key=lambda other: abs(other.end - window.end), default=window)
+
+
 def due(begin: datetime, watermark: datetime, until: datetime, lookback: timedelta) -> list[Window]:
     """The span that a run asks for, if any: the watermark less the lookback, to `until`.
 

@@ -1,7 +1,7 @@
 """Windows tile, the watermark never leads, and times on the command line mean what they say."""
 
 import itertools
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 
 import pytest
 from hypothesis import given
@@ -15,6 +15,7 @@ from etl.window import (
     advance,
     cut,
     due,
+    first_piece,
     format_duration,
     gaps,
     horizon,
@@ -55,6 +56,36 @@ def test_pieces_tile_their_span(span: Window, piece: timedelta) -> None:
     assert all(a.end == b.start for a, b in itertools.pairwise(windows))
     assert all(w.length <= WINDOW_MAX for w in windows)
     assert all(w.length >= WINDOW_MIN for w in windows[:-1])
+
+
+@given(
+    spans,
+    st.timedeltas(timedelta(0), timedelta(days=400)),
+    st.timedeltas(timedelta(0), timedelta(days=31)),
+)
+def test_the_first_piece_is_a_start_of_its_span_of_about_that_length(
+    span: Window, piece: timedelta, longest: timedelta
+) -> None:
+    plain = next(cut(span, min(piece, longest)))
+
+    window = first_piece(span, min(piece, longest), longest)
+
+    assert window.start == span.start
+    assert window.end <= span.end
+    assert window.length <= max(longest, plain.length)
+    assert abs(window.length - plain.length) <= plain.length / 4
+    if window != plain:
+        assert window.end.time() == time()
+
+
+def test_long_pieces_meet_at_midnight() -> None:
+    month = Window(EPOCH, EPOCH + timedelta(days=30))
+    piece = timedelta(days=2, hours=20)
+
+    assert first_piece(month, piece, WINDOW_MAX).length == timedelta(days=3)
+    assert first_piece(month, piece, piece).length == piece
+    assert first_piece(month, timedelta(days=3, hours=5), WINDOW_MAX).length == timedelta(days=3)
+    assert first_piece(month, timedelta(hours=9), WINDOW_MAX).length == timedelta(hours=9)
 
 
 def test_a_quiet_month_is_one_window() -> None:

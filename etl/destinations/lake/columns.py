@@ -4,11 +4,12 @@ The columns of `audit_events` without the organisation, which the folder's name 
 changes nested as lists of structs in the order of their position.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from itertools import accumulate, chain
 from operator import attrgetter
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 import pyarrow as pa
 import sqlalchemy as sa
@@ -68,37 +69,53 @@ COLUMNS: Final = pa.schema(
 #: What orders the rows of a file, and tells two audits apart.
 KEY: Final = ("event_date", "id")
 
-_MAPS: Final = {field.name for field in COLUMNS if pa.types.is_map(field.type)}
-
 
 def table_of(audits: Sequence[Audit], loaded_at: datetime) -> pa.Table:
     """The rows of `audits`, in their order."""
-    arrays = [_array(field, audits, loaded_at) for field in COLUMNS]
+    arrays = [made.array(list(map(made.value, audits)), made.kind) for made in _OF_AUDITS]
+    loaded = pa.repeat(pa.scalar(loaded_at, _TIME), len(audits))
+    arrays.insert(COLUMNS.get_field_index(_LOADED_AT), loaded)
     return pa.Table.from_arrays(arrays, schema=COLUMNS)
 
 
-def _array(field: pa.Field, audits: Sequence[Audit], loaded_at: datetime) -> pa.Array:
-    if field.name == "loaded_at":
-        return pa.repeat(pa.scalar(loaded_at, field.type), len(audits))
-    values = list(map(attrgetter(field.name), audits))
+class _Making(NamedTuple):
+    """How a column is made of objects that have a value for it each; looked up once.
+
+    Attributes:
+        value: gives that of one object.
+        array: makes the column of all values and the type.
+    """
+
+    kind: pa.DataType
+    value: Callable[[object], Any]
+    array: Callable[[list[Any], pa.DataType], pa.Array]
+
+
+def _making(field: pa.Field) -> _Making:
+    array = pa.array
     if field.name in {PROPERTY_CHANGES, ENTITY_CHANGES}:
-        return _lists(field.type, values)
-    if field.name in _MAPS:
-        return _maps(field.type, values)
-    return pa.array(values, field.type)
+        members = list(field.type.value_type)
+        array = partial(_lists, members, [_making(member) for member in members])
+    elif pa.types.is_map(field.type):
+        array = _maps
+    return _Making(field.type, attrgetter(field.name), array)
 
 
-def _lists(kind: pa.DataType, rows: Sequence[Sequence[object]]) -> pa.Array:
+def _lists(
+    members: list[pa.Field],
+    makings: list[_Making],
+    rows: Sequence[Sequence[object]],
+    kind: pa.DataType,
+) -> pa.Array:
     """A list of structs for each row, column by column rather than object by object."""
     flat = list(chain.from_iterable(rows))
-    struct = kind.value_type
-    arrays = [pa.array(list(map(attrgetter(f.name), flat)), f.type) for f in struct]
-    values = pa.StructArray.from_arrays(arrays, fields=list(struct))
+    arrays = [made.array(list(map(made.value, flat)), made.kind) for made in makings]
+    values = pa.StructArray.from_arrays(arrays, fields=members)
     offsets = pa.array(accumulate(map(len, rows), initial=0), pa.int32())
     return pa.ListArray.from_arrays(offsets, values, type=kind)
 
 
-def _maps(kind: pa.DataType, rows: Sequence[Mapping[str, str | None] | None]) -> pa.Array:
+def _maps(rows: Sequence[Mapping[str, str | None] | None], kind: pa.DataType) -> pa.Array:
     """A map for each row, or null, keys and values column by column."""
     there = [row for row in rows if row is not None]
     keys = pa.array(list(chain.from_iterable(there)), kind.key_type)
@@ -110,6 +127,10 @@ def _maps(kind: pa.DataType, rows: Sequence[Mapping[str, str | None] | None]) ->
     return pa.MapArray.from_arrays(
         pa.array([*offsets, sum(lengths)], pa.int32()), keys, items, type=kind
     )
+
+
+_LOADED_AT: Final = "loaded_at"
+_OF_AUDITS: Final = [_making(field) for field in COLUMNS if field.name != _LOADED_AT]
 
 
 def require_known(columns: pa.Schema, path: str) -> None:

@@ -2,10 +2,11 @@
 
 A window's rows are staged as sorted runs, a folder of them for each load. Each partition's runs are
 merged with its published file into a new one, by a thread of their own as soon as the window has
-gone past it, and none of these takes the place of the old one before the window's last cursor. Only
-when every partition is durable are the receipt and the watermark committed to the state database.
-A process that dies before that leaves whole files with more audits in them than the receipts prove,
-which the next run finds there by their keys.
+gone past it; where nothing is published, its only run is that file. None of these takes the place
+of the old one before the window's last cursor. Only when every partition is durable are the receipt
+and the watermark committed to the state database. A process that dies before that leaves whole
+files with more audits in them than the receipts prove, which the next run finds there by their
+keys.
 
 A lake has one writer: whoever loads holds its lease, and confirms it before each file.
 """
@@ -188,15 +189,16 @@ class ParquetDestination:
         return partial(self._merge, staging.runs(partition), path, past, file)
 
     def _merge(self, runs: list[Run], path: str, past: Past, file: Path) -> "_New":
-        """Write what is published at `path`, and what it lacks of the runs, into `file`.
+        """A file of what is published at `path` and what it lacks of the runs: `file`, or the run.
 
-        Nothing is written if it lacks nothing.
+        Nothing is written if it lacks nothing, or if the only run is all there is.
         """
         tally = _Tally(past)
         published = self._storage.open(path)
         if published is None:
-            write(file, tally.counted(merged([run.source() for run in runs])))
-            return tally.new(file)
+            whole = self._whole(runs, file)
+            tally.add_file(whole)
+            return tally.new(whole)
         with published:
             require_known(published.schema_arrow, path)
             _count(tally, runs, published)
@@ -204,6 +206,12 @@ class ParquetDestination:
                 there = Source(map(conformed, read(published)))
                 write(file, merged([there, *(run.source() for run in runs)]))
         return tally.new(file)
+
+    def _whole(self, runs: list[Run], file: Path) -> Path:
+        if len(runs) == 1:
+            return runs[0].path
+        write(file, merged([run.source() for run in runs]))
+        return file
 
     def _publish(self, new: "_New", path: str, fence: Fence) -> None:
         if new.count:
@@ -239,11 +247,14 @@ class _Tally:
         self._late = Late()
         self._past = past
 
-    def counted(self, tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
-        """The tables, each added when it is taken."""
-        for rows in tables:
-            self.add(rows)
-            yield rows
+    def add_file(self, path: Path) -> None:
+        """Add the rows of a file, all of them new."""
+        with pq.ParquetFile(path) as file:
+            if not self._past.loaded:
+                self.count += file.metadata.num_rows
+                return
+            for rows in read(file, [KEY[0], SERVICE]):
+                self.add(rows)
 
     def add(self, rows: pa.Table) -> None:
         """Add rows, all of them new."""

@@ -1,5 +1,7 @@
 """Rows on their way into a lake: sorted runs on the local disk, a folder for each load.
 
+A run is a file as it is published: the only one of a new partition needs no other step.
+
 A folder belongs to one load and is named for its process, whose threads may load side by side.
 What a dead process left is removed by the next load; nothing in here is ever read as part of the
 lake.
@@ -10,7 +12,6 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -19,9 +20,10 @@ from typing import Final, Self
 from uuid import uuid4
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from etl.destinations.lake.columns import COLUMNS
 from etl.destinations.lake.merging import Key, Source, key_of, merged
+from etl.destinations.lake.writing import Writer, read
 from etl.errors import DestinationUnavailable
 
 #: Rows of a run that are held in memory at once when it is merged.
@@ -36,7 +38,7 @@ _OURS: Final = f"{_LOADS}{uuid4().hex}-"
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Sorted rows in a file.
+    """Sorted rows in a file, each key once.
 
     Attributes:
         first: the least key in it.
@@ -81,9 +83,7 @@ class Staging:
         trace: TracebackType | None,
     ) -> None:
         if self._growing is not None:
-            # It is removed unread: what its end could not be written for was told before this.
-            with suppress(OSError, pa.ArrowException):
-                self._growing.close()
+            self._growing.file.abandon()
         shutil.rmtree(self._folder, ignore_errors=True)
 
     @property
@@ -116,7 +116,7 @@ class Staging:
     def _finish(self) -> None:
         """Let no more rows follow in the last run."""
         if self._growing is not None:
-            self._growing.close()
+            self._growing.file.close()
             self._keep(self._growing, level=0)
             self._growing = None
 
@@ -131,7 +131,7 @@ class Staging:
             together = self._new_run(whole.partition, min(run.first for run in runs))
             for rows in merged([run.source() for run in runs]):
                 together.write(rows)
-            together.close()
+            together.file.close()
             for run in runs:
                 run.path.unlink()
             levels[level] = []
@@ -145,29 +145,21 @@ class _Growing:
         self.partition = partition
         self.path = path
         self.first = first
+        self.file = Writer(path)
         self._last = first
-        path.touch(mode=0o600)
-        self._sink = pa.OSFile(str(path), "wb")
-        self._writer = pa.ipc.new_stream(self._sink, COLUMNS)
 
     def goes_on(self, partition: str, rows: pa.Table) -> bool:
         """Whether these rows may follow."""
         return partition == self.partition and self._last < key_of(rows, 0)
 
     def write(self, rows: pa.Table) -> None:
-        self._writer.write_table(rows, max_chunksize=RUN_ROWS)
+        self.file.write(rows)
         self._last = key_of(rows, rows.num_rows - 1)
-
-    def close(self) -> None:
-        with self._sink:
-            self._writer.close()
 
 
 def _pieces(path: Path, columns: tuple[str, ...] | None) -> Iterator[pa.Table]:
-    with pa.OSFile(str(path), "rb") as source, pa.ipc.open_stream(source) as reader:
-        for batch in reader:
-            table = pa.Table.from_batches([batch])
-            yield table.select(list(columns)) if columns else table
+    with pq.ParquetFile(path) as file:
+        yield from read(file, list(columns) if columns else None, rows=RUN_ROWS)
 
 
 def _make_for_owner(folder: Path) -> None:

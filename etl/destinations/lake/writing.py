@@ -1,6 +1,7 @@
 """A partition's file: written in row groups, read a piece at a time."""
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -11,7 +12,7 @@ import pyarrow.parquet as pq
 from etl.destinations.lake.columns import COLUMNS, KEY
 
 #: Arrow bytes and rows of a row group: what is in memory while a file is written.
-ROW_GROUP_BYTES: Final = 16 * 1024 * 1024
+ROW_GROUP_BYTES: Final = 8 * 1024 * 1024
 ROW_GROUP_ROWS: Final = 50_000
 #: Rows of a file that are read at once.
 READ_ROWS: Final = 2_000
@@ -30,32 +31,66 @@ REPEATING: Final = [
 ]
 
 
+class Writer:
+    """Writes one file, for its owner only; it is whole once `close` has returned.
+
+    Attributes:
+        rows: how many were given.
+    """
+
+    def __init__(self, path: Path) -> None:
+        path.touch(mode=0o600)
+        self.rows = 0
+        self._file = pq.ParquetWriter(
+            path, COLUMNS, compression="zstd", compression_level=1, use_dictionary=REPEATING
+        )
+        #: What will be the next row group, and its bytes and rows.
+        self._held: list[pa.Table] = []
+        self._held_bytes = self._held_rows = 0
+
+    def write(self, rows: pa.Table) -> None:
+        """Add rows, `COLUMNS`, after those before."""
+        self.rows += rows.num_rows
+        self._held.append(rows)
+        self._held_bytes += rows.nbytes
+        self._held_rows += rows.num_rows
+        if self._held_bytes >= ROW_GROUP_BYTES or self._held_rows >= ROW_GROUP_ROWS:
+            self._flush()
+
+    def close(self) -> None:
+        """Write what is left."""
+        if self._held:
+            self._flush()
+        self._file.close()
+
+    def abandon(self) -> None:
+        """Give the file back unfinished, however that goes: nobody will read it."""
+        with suppress(OSError, pa.ArrowException):
+            self._file.close()
+
+    def _flush(self) -> None:
+        self._file.write_table(pa.concat_tables(self._held))
+        self._held = []
+        self._held_bytes = self._held_rows = 0
+
+
 def write(path: Path, tables: Iterable[pa.Table]) -> None:
     """Write tables as one file for its owner only."""
-    path.touch(mode=0o600)
-    with pq.ParquetWriter(
-        path, COLUMNS, compression="zstd", compression_level=1, use_dictionary=REPEATING
-    ) as writer:
-        for rows in _row_groups(tables):
-            writer.write_table(rows)
-
-
-def _row_groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
-    """The rows of `tables` in tables that are each worth a row group."""
-    held: list[pa.Table] = []
-    size = rows = 0
-    for table in tables:
-        held.append(table)
-        size, rows = size + table.nbytes, rows + table.num_rows
-        if size >= ROW_GROUP_BYTES or rows >= ROW_GROUP_ROWS:
-            yield pa.concat_tables(held)
-            held, size, rows = [], 0, 0
-    if held:
-        yield pa.concat_tables(held)
+    writer = Writer(path)
+    try:
+        for rows in tables:
+            writer.write(rows)
+        writer.close()
+    except BaseException:
+        writer.abandon()
+        raise
 
 
 def read(
-    file: pq.ParquetFile, columns: list[str] | None = None, since: datetime | None = None
+    file: pq.ParquetFile,
+    columns: list[str] | None = None,
+    since: datetime | None = None,
+    rows: int = READ_ROWS,
 ) -> Iterator[pa.Table]:
     """Its rows a piece at a time.
 
@@ -63,9 +98,10 @@ def read(
         file: open.
         columns: all of them unless some are named.
         since: row groups that end before this event time are passed over.
+        rows: of a piece, at most.
     """
     groups = [n for n in range(file.num_row_groups) if _reaches(file, n, since)]
-    for batch in file.iter_batches(READ_ROWS, row_groups=groups, columns=columns):
+    for batch in file.iter_batches(rows, row_groups=groups, columns=columns, use_threads=False):
         yield pa.Table.from_batches([batch])
 
 
