@@ -196,9 +196,14 @@ def _job(
     fence: Fence,
     watch: Watch,
 ) -> Job:
+    source = app.source(stream.organization)
+    last = destination.ledger.last_receipt(stream)
+    if last is not None and last.least_requests == least_requests(0):
+        # A process that has just begun knows by that when the first poll is worth its request.
+        source.expect((last.loaded_at - last.started_at).total_seconds())
     return Job(
         stream=stream,
-        source=app.source(stream.organization),
+        source=source,
         destination=destination,
         schedule=schedule,
         max_window=app.settings.max_window,

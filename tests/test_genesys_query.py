@@ -213,8 +213,25 @@ def test_the_first_poll_comes_when_earlier_queries_were_ready(
     second = time.pauses[7:]
     list(source.pages(asked))
 
-    assert second == [pytest.approx(0.9 * took)]
-    assert time.pauses[8:] == [pytest.approx(0.9 * (took + 0.9 * took) / 2)]
+    assert second == [pytest.approx(0.95 * took)]
+    assert time.pauses[8:] == [pytest.approx(0.95 * (took + 0.95 * took) / 2)]
+
+
+def test_what_queries_took_is_told_once_and_then_seen(
+    source: AuditSource, server: Organization, time: Time
+) -> None:
+    server.script(POLL, *[state("Running"), state("Succeeded")] * 2)
+    server.script(RESULTS, page(), page())
+    source.expect(20.0)
+
+    list(source.pages(Asked(MAY_1, "q1", "Queued")))
+    took = sum(time.pauses)
+    first, polls = time.pauses[0], len(time.pauses)
+    source.expect(1.0)
+    list(source.pages(Asked(MAY_1, "q1", "Queued")))
+
+    assert first == pytest.approx(0.95 * 20)
+    assert time.pauses[polls] == pytest.approx(0.95 * (20 + took) / 2)
 
 
 def test_a_first_poll_is_not_put_off_for_longer_than_a_minute() -> None:

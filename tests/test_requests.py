@@ -106,10 +106,11 @@ def test_a_daemons_tick_with_nothing_new_costs_four_requests(
         assert month.tick(app) <= 4, month.simulator.requests
 
 
-def test_a_cron_jobs_tick_with_nothing_new_costs_four_requests_if_the_query_is_quick(
-    stack: ExitStack, tmp_path: Path
+@pytest.mark.parametrize("query_seconds", [0, 1, QUERY_SECONDS, 20])
+def test_a_cron_jobs_tick_with_nothing_new_costs_four_requests(
+    stack: ExitStack, tmp_path: Path, query_seconds: float
 ) -> None:
-    month = Month(stack, tmp_path, 100, query_seconds=0)
+    month = Month(stack, tmp_path, 100, query_seconds)
     with month.process() as app:
         month.tick(app)
     month.clock.move(minutes=15)

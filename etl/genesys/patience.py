@@ -67,7 +67,7 @@ class Patience:
         """
         pause = self.poll_first
         if expected is not None:
-            pause = max(self.poll_first, min(0.9 * expected, self.poll_first_max))
+            pause = max(self.poll_first, min(0.95 * expected, self.poll_first_max))
             yield pause
             pause = max(self.poll_first, pause / 4)
         while True:

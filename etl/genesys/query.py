@@ -102,6 +102,12 @@ class AuditSource:
         """How far the organisation's clock is ahead of ours, to a second; None before an answer."""
         return self._api.transport.exchange.clock_skew
 
+    def expect(self, seconds: float) -> None:
+        """Take it that a query takes about so long; no more than a start, once one was seen."""
+        with self._lock:
+            if self._expected is None:
+                self._expected = seconds
+
     def sign_in(self) -> None:
         """Hold a token; after that `clock_skew` is known, if the organisation tells the time."""
         self._api.sign_in()
