@@ -232,14 +232,23 @@ def test_a_partition_that_was_merged_before_its_last_audit_came_holds_it(
 def test_pages_that_go_back_in_time_become_a_file_in_order_with_each_audit_once(
     place: Place,
 ) -> None:
-    hours_of_pages = [(3, 4, 5), (1, 2, 3), (5, 6, 7), (2, 8, 9)]
+    hours_of_pages = [(3, 4, 4, 5), (1, 2, 3), (5, 6, 7), (2, 9, 8, 9)]
     pages = [batch(*(record(f"at {hour}", hour) for hour in page)) for page in hours_of_pages]
 
     receipt = load_into(place.destination, draft(FIVE_DAYS), pages, unfenced)
 
     [path] = files(place)
     assert pq.read_table(path)["id"].to_pylist() == [f"at {hour}" for hour in range(1, 10)]
-    assert receipt.new_events == 9
+    assert (receipt.events, receipt.new_events) == (14, 9)
+
+
+@local
+def test_an_audit_that_the_only_page_shows_twice_is_written_once(place: Place) -> None:
+    page = batch(record("a", 1), record("b", 1), record("a", 1, action="Delete"))
+
+    load_into(place.destination, draft(FIVE_DAYS), [page], unfenced)
+
+    assert place.audits() == audits([record("a", 1), record("b", 1)])
 
 
 @local

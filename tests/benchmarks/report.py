@@ -17,6 +17,7 @@ TITLES: Final = {
     "bare-postgresql": "bare `COPY` → PostgreSQL",
     "bare-mariadb": "bare `executemany` → MariaDB",
     "sdk": "vendor's SDK, loop → SQLite",
+    "dlt-parquet": "dlt → Parquet, appended",
     "dlt-duckdb": "dlt → DuckDB",
     "dlt-postgresql": "dlt → PostgreSQL",
 }
@@ -26,9 +27,19 @@ RATIOS: Final = (
     ("postgresql", "bare-postgresql", 0.5),
     ("sqlite", "bare-sqlite", 0.4),
     ("mariadb", "bare-mariadb", 0.7),
-    ("sqlite", "sdk", None),
+    ("sqlite", "sdk", 10),
+    ("parquet", "dlt-parquet", 5),
     ("parquet", "dlt-duckdb", None),
-    ("postgresql", "dlt-postgresql", None),
+    ("postgresql", "dlt-postgresql", 5),
+)
+#: What should be flat between the two largest sizes, and by how much it may grow at most.
+FLAT: Final = (
+    ("parquet", "peak memory", 1.10),
+    ("postgresql", "peak memory", 1.10),
+    ("sqlite", "peak memory", 1.10),
+    ("mariadb", "peak memory", 1.10),
+    ("parquet", "CPU seconds a row", 1.15),
+    ("postgresql", "CPU seconds a row", 1.15),
 )
 
 
@@ -58,6 +69,7 @@ def report(results: dict[str, Any]) -> str:
         "servers ran on the same machine. Medians of rounds in which the programs took turns.",
     ]
     lines += _ratios(results["speed"]) if results["speed"] else []
+    lines += _growth(results["speed"]) if len(results["speed"]) > 1 else []
     for size, rounds in results["speed"].items():
         lines += _speeds(int(size), rounds, results["peer_max"])
     lines += _paced(results["paced"]) if "paced" in results else []
@@ -74,17 +86,38 @@ def _ratios(sizes: dict[str, list[Round]]) -> Iterator[str]:
         yield f"| {TITLES[name]} | {TITLES[other]} | {shown} | {least or ''} |"
 
 
+def _growth(sizes: dict[str, list[Round]]) -> Iterator[str]:
+    small, large = sorted(sizes, key=int)[-2:]
+    yield f"\nFigures at {int(large):,} audits divided by those at {int(small):,}:\n"
+    yield "| program | of | growth | target |"
+    yield "|---|---|---|---|"
+    for name, figure, most in FLAT:
+        if name in sizes[small][0] and name in sizes[large][0]:
+            of = _peak if figure == "peak memory" else _cpu
+            growth = of(sizes[large], name) / of(sizes[small], name)
+            yield f"| {TITLES[name]} | {figure} | {growth:.2f} | at most {most:.2f} |"
+
+
+def _peak(rounds: list[Round], name: str) -> float:
+    return middle(rounds, name, "mib")
+
+
+def _cpu(rounds: list[Round], name: str) -> float:
+    """CPU seconds that 100,000 rows take."""
+    return median(one[name]["cpu"] / one[name]["rows"] * 100_000 for one in rounds)
+
+
 def _speeds(size: int, rounds: list[Round], peer_max: int) -> Iterator[str]:
     left_out = f"; peers ran up to {peer_max:,} only" if size > peer_max else ""
     yield f"\n{size:,} audits, {_rounds(rounds)}{left_out}:\n"
     yield "| program | of the floor | rows/s | CPU s per 100k rows | peak MiB | requests |"
     yield "|---|---|---|---|---|---|"
     for name in sorted(rounds[0], key=lambda name: list(TITLES).index(name)):
-        cpu = median(one[name]["cpu"] / one[name]["rows"] * 100_000 for one in rounds)
         rows = median(speed(one[name]) for one in rounds)
+        requests = _whole(middle(rounds, name, "requests"))
         yield (
-            f"| {TITLES[name]} | {ratio(rounds, name, 'floor'):.2f} | {rows:,.0f} | {cpu:.1f} "
-            f"| {middle(rounds, name, 'mib'):.0f} | {_whole(middle(rounds, name, 'requests'))} |"
+            f"| {TITLES[name]} | {ratio(rounds, name, 'floor'):.2f} | {rows:,.0f} "
+            f"| {_cpu(rounds, name):.1f} | {_peak(rounds, name):.0f} | {requests} |"
         )
 
 

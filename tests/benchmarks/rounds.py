@@ -28,7 +28,7 @@ OWN: Final = (
     "mariadb",
     "bare-mariadb",
 )
-PEERS: Final = ("sdk", "dlt-duckdb", "dlt-postgresql")
+PEERS: Final = ("sdk", "dlt-parquet", "dlt-duckdb", "dlt-postgresql")
 
 Taken = dict[str, float]
 Round = dict[str, Taken]

@@ -499,6 +499,17 @@ BUGS = [
         ("tests/test_lake.py", "-k", "merged_before"),
     ),
     Bug(
+        "an audit that a page shows twice is written twice into a lake",
+        "etl/destinations/lake/destination.py",
+        (
+            (
+                "[next(same) for _, same in by_key]",
+                "[audit for _, same in by_key for audit in same]",
+            ),
+        ),
+        ("tests/test_lake.py", "-k", "shows_twice"),
+    ),
+    Bug(
         "a run is gone on with whatever the order of what follows",
         "etl/destinations/lake/staging.py",
         (

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from functools import partial
+from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -47,16 +48,19 @@ from etl.window import Window
 #: The columns of which new audits are told.
 SERVICE: Final = "service_name"
 NEW: Final = "new"
+_KEY_OF: Final = attrgetter(*KEY)
 
 
 class Columns(NamedTuple):
     """A batch as a lake takes it.
 
     Attributes:
-        rows: its audits, sorted by key; `COLUMNS`.
+        rows: its audits, sorted by key, each key once; `COLUMNS`.
+        events: how many audits it holds, those that it holds twice included.
     """
 
     rows: pa.Table
+    events: int
     rejects: tuple[Reject, ...]
 
 
@@ -83,8 +87,9 @@ class ParquetDestination:
 
     def prepared(self, batch: Batch) -> Columns:
         """See `Destination.prepared`: columns cost half as much while the audits were just made."""
-        audits = sorted(batch.audits, key=attrgetter(*KEY))
-        return Columns(table_of(audits, self._now()), batch.rejects)
+        by_key = groupby(sorted(batch.audits, key=_KEY_OF), _KEY_OF)
+        audits = [next(same) for _, same in by_key]
+        return Columns(table_of(audits, self._now()), len(batch.audits), batch.rejects)
 
     def load(self, draft: Draft, batches: Iterable[Columns], fence: Fence) -> Receipt:
         """See `Destination.load`."""
@@ -161,8 +166,8 @@ class ParquetDestination:
         batch is complete, most likely.
         """
         events = rejects = 0
-        for rows, rejected in batches:
-            events, rejects = events + rows.num_rows, rejects + len(rejected)
+        for rows, given, rejected in batches:
+            events, rejects = events + given, rejects + len(rejected)
             self._keep_aside(draft.stream.organization, rejected)
             with translated(self._storage):
                 here = dict(_by_partition(rows, self._folder))
