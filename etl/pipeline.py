@@ -27,9 +27,9 @@ from etl.window import Window, first_piece, gaps, piece_for
 
 _LOG = logging.getLogger(__name__)
 
-#: Bytes of raw JSON whose rows wait to be loaded, a page more at most: what one transaction takes,
-#: so that the next one's are there when it is done.
-DECODED_BYTES: Final = 8 * 1024 * 1024
+#: Bytes of raw JSON whose rows wait to be loaded, a page more at most: half of what a transaction
+#: of SQL takes. Twice as much is 3 % quicker, and 16 MiB more at the peak.
+DECODED_BYTES: Final = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)

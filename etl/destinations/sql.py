@@ -21,6 +21,7 @@ from etl.destinations.inserting import Inserter
 from etl.destinations.presence import absent_of, delete_early
 from etl.destinations.rejecting import insert_rejects
 from etl.destinations.rows import rows_of
+from etl.heap import give_back
 from etl.lateness import Past
 from etl.ledger import Ledger, record
 from etl.progress import Draft, Late, Receipt, Stream
@@ -59,6 +60,7 @@ class SqlDestination:
             else:
                 new_events += self._write(draft, past, rows, fence)
             del rows  # the next group is not to be gathered beside it
+            give_back()
 
         def finish(connection: sa.Connection) -> tuple[Receipt, Late]:
             new, late = self._insert(connection, past, last)

@@ -1,10 +1,12 @@
 """Measure every contender, round by round, and write tables, raw figures and plots: `make bench`.
 
 BENCH_SIZES (default 10000,100000,1000000) are the numbers of audits, BENCH_ROUNDS (default 5) how
-often each contender runs, BENCH_PEER_MAX (default 100000) up to which size peers run, BENCH_PARTS
+often each contender runs, BENCH_PEER_MAX (default 100000) up to which size peers, MariaDB and the
+bare loads run, BENCH_PARTS
 (default speed,paced) what is measured, BENCH_PACED_SECONDS (default 300) how long the rate budget
 is worked against, BENCH_MINUTES (default 40) how long all of it may take: each size gets
-one round in any case, further ones while there is time, and the tables say how many there were.
+one round in any case, further ones while there is time, the smaller sizes first, and the tables say
+how many there were.
 BENCH_RESULTS (default tests/benchmarks/results) is where all of it is written.
 """
 
@@ -110,12 +112,15 @@ def measure(plan: Plan, stage: Stage, found: dict[str, list[Round]]) -> None:
         courses = []
         for size in plan.sizes:
             variables = stack.enter_context(organisation(size))
-            names = stage.names(peers=size <= plan.peer_max)
-            variables = stack.enter_context(stage.prepared(variables))
+            names = stage.names(whole=size <= plan.peer_max)
+            if size <= plan.peer_max:
+                variables = stack.enter_context(stage.prepared(variables))
             courses.append(Course(size, names, variables))
         for number in range(plan.rounds):
             for course in courses:
-                if number == 0 or plan.fits(course.longest):
+                smaller = [c for c in courses if c.size < course.size]
+                kept = sum(c.longest * (plan.rounds - len(c.rounds)) for c in smaller)
+                if number == 0 or plan.fits(course.longest + kept):
                     one_more(stage, course)
                     found[str(course.size)] = course.rounds
 

@@ -17,6 +17,8 @@ from etl.database import open_engine
 from tests import servers
 from tests.benchmarks.environments import TOP, python_of
 
+#: What runs at every size.
+EVERYWHERE: Final = ("floor", "parquet", "sqlite", "postgresql")
 #: The order of a round: what is compared stands side by side.
 OWN: Final = (
     "floor",
@@ -46,10 +48,10 @@ class Stage:
     home: Path
     servers: dict[str, str]
 
-    def names(self, *, peers: bool) -> list[str]:
-        """The contenders that can run here."""
+    def names(self, *, whole: bool) -> list[str]:
+        """The contenders that can run here: all of them, or what runs at every size."""
         absent = {"postgresql", "mariadb"} - self.servers.keys()
-        wanted = OWN + (PEERS if peers else ())
+        wanted = OWN + PEERS if whole else EVERYWHERE
         return [name for name in wanted if name.rpartition("-")[2] not in absent]
 
     def round(self, variables: dict[str, str], names: list[str]) -> Round:
