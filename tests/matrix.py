@@ -53,7 +53,7 @@ CELLS = [
     Cell("answers broken off", "break_off_every=3"),
     Cell("connections reset", "reset_every=3"),
     Cell("silence of five minutes", "stall_every=5"),
-    Cell("answers drop by drop", "drip_every=4 drip_seconds=600"),
+    Cell("answers drop by drop", "drip_every=5 drip_seconds=400"),
     Cell("a permission is missing", "deny_permission", 77),
     Cell("a service is forbidden", "forbidden_service=Directory", 0, SERVICES),
     Cell("a service appears tomorrow", "new_service=Directory"),
