@@ -26,6 +26,8 @@ from etl.progress import BACKFILL, Mark, Receipt, Stream, least_requests
 from etl.verifying import Verdict, Verifier
 from etl.window import Window, cut, due, floor_second, horizon, joined, piece_for, stamp
 
+#: A window of one page that took longer tells of an outage or a pause, not of the query.
+QUERY_SECONDS_MAX: Final = 60
 #: The lease of a destination that has one writer.
 WRITER: Final = "the writer of the lake"
 
@@ -199,8 +201,10 @@ def _job(
     source = app.source(stream.organization)
     last = destination.ledger.last_receipt(stream)
     if last is not None and last.least_requests == least_requests(0):
-        # A process that has just begun knows by that when the first poll is worth its request.
-        source.expect((last.loaded_at - last.started_at).total_seconds())
+        took = (last.loaded_at - last.started_at).total_seconds()
+        if 0 <= took <= QUERY_SECONDS_MAX:
+            # A process that has just begun knows by that when the first poll is worth its request.
+            source.expect(took)
     return Job(
         stream=stream,
         source=source,
