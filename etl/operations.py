@@ -24,7 +24,7 @@ from etl.leases import Lease
 from etl.pipeline import Job, Sighting
 from etl.progress import BACKFILL, Mark, Receipt, Stream, least_requests
 from etl.verifying import Verdict, Verifier
-from etl.window import Window, cut, due, floor_second, horizon, joined, piece_for, stamp
+from etl.window import Window, by_density, due, floor_second, horizon, joined, stamp
 
 #: A window of one page that took longer tells of an outage or a pause, not of the query.
 QUERY_SECONDS_MAX: Final = 60
@@ -221,13 +221,21 @@ def _job(
 def plan(app: App, span: Window, streams: Sequence[Stream]) -> list[Planned]:
     """The windows that a backfill of `span` would ask for; nothing is asked."""
     readable = app.has_tables()
-    planned = []
-    for stream in streams:
-        density = app.ledger.density(stream) if readable else None
-        for window in cut(span, piece_for(density, app.settings.max_window)):
-            events = None if density is None else round(density * window.length.total_seconds())
-            planned.append(Planned(stream, window, events, least_requests(events or 0)))
-    return planned
+    return [
+        planned
+        for stream in streams
+        for planned in _planned(
+            stream, span, app.ledger.density(stream) if readable else None, app.settings.max_window
+        )
+    ]
+
+
+def _planned(
+    stream: Stream, span: Window, density: float | None, longest: timedelta
+) -> Iterator[Planned]:
+    for window in by_density(span, lambda: density, longest):
+        events = None if density is None else round(density * window.length.total_seconds())
+        yield Planned(stream, window, events, least_requests(events or 0))
 
 
 def span_of(app: App, start: datetime, end: datetime | None) -> Window:

@@ -23,7 +23,7 @@ from etl.flight import Depth, Flight, Source, about_window
 from etl.progress import Draft, Late, OpenQuery, Receipt, Stream
 from etl.records import clip, normalise
 from etl.telemetry.context import carrying
-from etl.window import Window, first_piece, gaps, piece_for
+from etl.window import Window, by_density, gaps
 
 _LOG = logging.getLogger(__name__)
 
@@ -111,12 +111,8 @@ def _pieces(job: Job, spans: Iterable[Window]) -> Iterator[tuple[Window, OpenQue
         for query in left:
             yield query.window, query
         for rest in gaps((query.window for query in left), span):
-            start = rest.start
-            while start < rest.end:
-                piece = piece_for(ledger.density(job.stream), job.max_window)
-                window = first_piece(Window(start, rest.end), piece, job.max_window)
+            for window in by_density(rest, partial(ledger.density, job.stream), job.max_window):
                 yield window, None
-                start = window.end
 
 
 def _departed(job: Job, window: Window, left: OpenQuery | None = None) -> Flight:

@@ -8,7 +8,7 @@ seconds and an audit belongs to exactly one of two neighbours.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -123,6 +123,24 @@ def first_piece(span: Window, piece: timedelta, longest: timedelta) -> Window:
         and WINDOW_MIN <= end - span.start <= min(longest, WINDOW_MAX)
     ]
     return min(near, key=lambda other: abs(other.end - window.end), default=window)
+
+
+def by_density(
+    span: Window, density: Callable[[], float | None], longest: timedelta
+) -> Iterator[Window]:
+    """Windows that tile `span` in order, each one query's; see `piece_for` and `first_piece`.
+
+    Args:
+        span: what they tile.
+        density: is asked before each of them.
+        longest: the configured `max_window`.
+    """
+    start = span.start
+    while start < span.end:
+        rest = Window(start, span.end)
+        window = first_piece(rest, piece_for(density(), longest), longest)
+        yield window
+        start = window.end
 
 
 def due(begin: datetime, watermark: datetime, until: datetime, lookback: timedelta) -> list[Window]:

@@ -13,6 +13,7 @@ from etl.window import (
     WINDOW_MIN,
     Window,
     advance,
+    by_density,
     cut,
     due,
     first_piece,
@@ -76,6 +77,17 @@ def test_the_first_piece_is_a_start_of_its_span_of_about_that_length(
     assert abs(window.length - plain.length) <= plain.length / 4
     if window != plain:
         assert window.end.time() == time()
+
+
+@given(spans, st.floats(0.001, 100), st.timedeltas(timedelta(hours=1), timedelta(days=31)))
+def test_the_windows_of_queries_tile_their_span(
+    span: Window, density: float, longest: timedelta
+) -> None:
+    windows = list(itertools.islice(by_density(span, lambda: density, longest), 100))
+
+    assert windows[0].start == span.start
+    assert all(a.end == b.start for a, b in itertools.pairwise(windows))
+    assert len(windows) == 100 or windows[-1].end == span.end
 
 
 def test_long_pieces_meet_at_midnight() -> None:

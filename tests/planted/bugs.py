@@ -232,7 +232,12 @@ BUGS = [
     Bug(
         "the last piece of a span is not asked for",
         "etl/window.py",
-        (("    while start < span.end:\n", "    while start + step <= span.end:\n"),),
+        (
+            (
+                "    while start < span.end:\n        end = ",
+                "    while start + step <= span.end:\n        end = ",
+            ),
+        ),
         ("tests/test_window.py",),
     ),
     Bug(

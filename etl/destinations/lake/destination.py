@@ -174,8 +174,9 @@ class ParquetDestination:
                 for partition, those in here.items():
                     merges.take_back(partition)
                     staging.add(partition, those)
+                reached = min(here, default="")
                 for partition in staging.partitions:
-                    if here and partition < min(here):
+                    if partition < reached:
                         merges.begin(partition)
         return events, rejects
 

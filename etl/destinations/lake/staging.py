@@ -111,7 +111,7 @@ class Staging:
     def _new_run(self, partition: str, first: Key) -> "_Growing":
         self._runs.setdefault(partition, [])
         self._written += 1
-        return _Growing(partition, self.file(f"run-{self._written}.arrow"), first)
+        return _Growing(partition, self.file(f"run-{self._written}.parquet"), first)
 
     def _finish(self) -> None:
         """Let no more rows follow in the last run."""

@@ -32,15 +32,10 @@ REPEATING: Final = [
 
 
 class Writer:
-    """Writes one file, for its owner only; it is whole once `close` has returned.
-
-    Attributes:
-        rows: how many were given.
-    """
+    """Writes one file, for its owner only; it is whole once `close` has returned."""
 
     def __init__(self, path: Path) -> None:
         path.touch(mode=0o600)
-        self.rows = 0
         self._file = pq.ParquetWriter(
             path, COLUMNS, compression="zstd", compression_level=1, use_dictionary=REPEATING
         )
@@ -50,7 +45,6 @@ class Writer:
 
     def write(self, rows: pa.Table) -> None:
         """Add rows, `COLUMNS`, after those before."""
-        self.rows += rows.num_rows
         self._held.append(rows)
         self._held_bytes += rows.nbytes
         self._held_rows += rows.num_rows
