@@ -17,14 +17,14 @@ from sqlalchemy.engine import Dialect
 
 from etl import schema
 from etl.ahead import Ahead
-from etl.destinations.rows import Bound, Row, is_utf8
+from etl.destinations.rows import ENCODE, Bound, Row, is_utf8
 
 if TYPE_CHECKING:
     from psycopg.abc import Dumper
 
 #: Values in one statement of SQLite's: some hundred audits. Far fewer would have it interrupt the
 #: threads that make rows too often, far more fall out of the processor's cache.
-SQLITE_VALUES: Final = 12_288
+SQLITE_VALUES: Final = 6_144
 
 
 class Inserter:
@@ -36,10 +36,13 @@ class Inserter:
 
     def __init__(self, dialect: Dialect) -> None:
         self._dialect = dialect
-        self.bound = Bound(
-            time=partial(schema.bound_time, dialect_name=dialect.name),
-            utf8=bytes.decode if dialect.name in {"mysql", "mariadb"} else bytes,
-        )
+        time = partial(schema.bound_time, dialect_name=dialect.name)
+        if dialect.name == "sqlite":
+            self.bound = Bound(schema.sqlite_time, bytes, ENCODE)
+        elif dialect.name == "postgresql":
+            self.bound = Bound(time, bytes, ENCODE)
+        else:
+            self.bound = Bound(time, bytes.decode, lambda value: ENCODE(value).decode())
 
     def insert(self, connection: sa.Connection, *tables: tuple[sa.Table, Iterable[Row]]) -> None:
         """Insert rows, none of which may be there, table by table.

@@ -14,7 +14,7 @@ from typing import Final
 import sqlalchemy as sa
 
 from etl import lateness, schema
-from etl.database import reading, transact
+from etl.database import checkpointed, reading, transact
 from etl.destinations import Fence, Held
 from etl.destinations.grouping import grouped
 from etl.destinations.inserting import Inserter
@@ -51,24 +51,24 @@ class SqlDestination:
     def load(self, draft: Draft, batches: Iterable[Batch], fence: Fence) -> Receipt:
         """See `Destination.load`."""
         events = new_events = rejects = 0
-        last = Batch(())
         past = Past(draft.stream, self.ledger.loaded(draft.stream, draft.window), draft.started_at)
-        for rows, is_last in grouped(batches, GROUP_BYTES):
+        groups = grouped(batches, GROUP_BYTES)
+        rows, is_last = next(groups)
+        while not is_last:
             events, rejects = events + len(rows.audits), rejects + len(rows.rejects)
-            if is_last:
-                last = rows
-            else:
-                new_events += self._write(draft, past, rows, fence)
+            new_events += self._write(draft, past, rows, fence)
             del rows  # the next group is not to be gathered beside it
             give_back()
+            with checkpointed(self._engine):
+                rows, is_last = next(groups)
 
         def finish(connection: sa.Connection) -> tuple[Receipt, Late]:
-            new, late = self._insert(connection, past, last)
+            new, late = self._insert(connection, past, rows)
             fence(connection)
             receipt = draft.receipt(
-                events=events,
+                events=events + len(rows.audits),
                 new_events=new_events + new,
-                rejects=rejects,
+                rejects=rejects + len(rows.rejects),
                 loaded_at=self._now(),
             )
             record(connection, receipt)

@@ -102,7 +102,7 @@ def _row(record: bytes) -> Audit | Reject:
             record.decode()  # the decoder looks at no text that it steps over
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
         return _lenient_row(record)
-    if b"\\u0000" in record:
+    if b"\\" in record and b"\\u0000" in record:  # a single byte is looked for much faster
         return _lenient_row(record)
     return _audit(wire, record)
 
@@ -120,45 +120,44 @@ def _lenient_row(record: bytes) -> Audit | Reject:
 
 
 def _audit(wire: _WireAudit, raw: bytes) -> Audit | Reject:
-    instant = wire.event_date or wire.event_time
-    reason = _flaw(wire.id, instant)
-    if reason or wire.id is None or instant is None:
+    audit_id, instant = wire.id, wire.event_date or wire.event_time
+    reason = _flaw(audit_id, instant)
+    if reason or audit_id is None or instant is None:
         return Reject(reason or "the record has no id or time", raw)
+    if instant.tzinfo is not UTC or instant.microsecond % 1000:
+        instant = _utc_milliseconds(instant)
     entity = wire.entity or _NOTHING
     user = wire.user or _NOTHING
     client = wire.client or wire.client_id or _NOTHING
     message = wire.message or _NO_MESSAGE
     action = wire.initiating_action or _NO_ACTION
-    return Audit(
-        id=wire.id,
-        event_date=_utc_milliseconds(instant),
-        raw=raw,
-        service_name=_indexed(wire.service_name),
-        action=wire.action or None,
-        entity_type=wire.entity_type or None,
-        entity_id=_indexed(entity.id),
-        entity_name=entity.name or None,
-        level=wire.level or None,
-        status=wire.status or None,
-        application=wire.application or None,
-        user_id=_indexed(user.id or wire.user_id),
-        user_name=user.name or wire.user_display or None,
-        user_home_org_id=wire.user_home_org_id or None,
-        client_id=client.id or None,
-        message=message.message or None,
-        transaction_id=action.transaction_id or None,
-        transaction_action=action.action_context or None,
-        transaction_initiator=wire.transaction_initiator,
-        remote_ips=wire.remote_ip,
-        message_params=message.message_params,
-        context=wire.context,
-        property_changes=wire.property_changes or (),
-        entity_changes=wire.entity_changes or (),
+    service, entity_id, user_id = wire.service_name, entity.id, user.id or wire.user_id
+    return Audit(  # in the order of its fields: to name them takes half as long again
+        audit_id,
+        instant,
+        raw,
+        service[:INDEXED_LENGTH_MAX] if service else None,
+        wire.action or None,
+        wire.entity_type or None,
+        entity_id[:INDEXED_LENGTH_MAX] if entity_id else None,
+        entity.name or None,
+        wire.level or None,
+        wire.status or None,
+        wire.application or None,
+        user_id[:INDEXED_LENGTH_MAX] if user_id else None,
+        user.name or wire.user_display or None,
+        wire.user_home_org_id or None,
+        client.id or None,
+        message.message or None,
+        action.transaction_id or None,
+        action.action_context or None,
+        wire.transaction_initiator,
+        wire.remote_ip,
+        message.message_params,
+        wire.context,
+        wire.property_changes or (),
+        wire.entity_changes or (),
     )
-
-
-def _indexed(text: str | None) -> str | None:
-    return text[:INDEXED_LENGTH_MAX] if text else None
 
 
 def _flaw(audit_id: str | None, instant: datetime | None) -> str | None:

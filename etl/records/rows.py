@@ -31,7 +31,7 @@ class EntityChange(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     new_values: tuple[str | None, ...] | None = None
 
 
-class Audit(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+class Audit(msgspec.Struct, frozen=True, gc=False):
     """One audit, with its children: a row of `audit_events` without organisation and load time.
 
     An absent, null or empty text is None; a value that is no text where text is expected is given
