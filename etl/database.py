@@ -126,7 +126,7 @@ def _adopt_plain_values() -> None:
     nothing: dict[None, None] = {}
     sqlite3.register_adapter(type(None), nothing.get)
     sqlite3.register_adapter(bool, int)
-    sqlite3.register_adapter(bytes, bytes)
+    sqlite3.register_adapter(bytes, bytes.__bytes__)
 
 
 def _create_for_owner(url: sa.URL) -> None:

@@ -20,6 +20,8 @@ def insert_rejects(
     received_at: datetime,
 ) -> None:
     """Keep rejects aside, each once however often the source shows it."""
+    if not rejects:
+        return
     by_digest = {digest_of(reject): reject for reject in reversed(rejects)}
     absent = absent_of(connection, schema.audit_rejects.c.digest, organization, by_digest)
     new = {digest: by_digest[digest] for digest in absent}

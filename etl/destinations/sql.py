@@ -1,13 +1,15 @@
 """Audits in SQL tables: SQLite, PostgreSQL, MySQL and MariaDB.
 
 Rows are inserted where absent. Each group of audits goes in one short transaction: look up which
-ids are there, insert the others with their children, commit. Should another process have inserted
-one of them meanwhile, the primary key refuses, and the group is tried again: so children never
-stand without their parent, nor beside another version's. No transaction spans a request to the
-source. The last group's transaction also writes the receipt and moves the watermark.
+ids are there, insert the others with their children, commit. Should one of them be there all the
+same, as another process may have inserted it meanwhile, the primary key refuses, and the group is
+tried again: so children never stand without their parent, nor beside another version's. In time
+that was never loaded before nothing is looked up until that happens. No transaction spans a request
+to the source. The last group's transaction also writes the receipt and moves the watermark.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Final
 
@@ -34,6 +36,18 @@ GROUP_BYTES = 8 * 1024 * 1024
 HELD_ROWS: Final = 5_000
 
 
+@dataclass(slots=True)
+class _Course:
+    """One window on its way into the tables.
+
+    Attributes:
+        look_up: whether to look up which audits are there before they are inserted.
+    """
+
+    past: Past
+    look_up: bool
+
+
 class SqlDestination:
     """The tables of `schema` in one database, which also holds the ledger. See `Destination`."""
 
@@ -52,18 +66,19 @@ class SqlDestination:
         """See `Destination.load`."""
         events = new_events = rejects = 0
         past = Past(draft.stream, self.ledger.loaded(draft.stream, draft.window), draft.started_at)
+        course = _Course(past, look_up=bool(past.loaded))
         groups = grouped(batches, GROUP_BYTES)
         rows, is_last = next(groups)
         while not is_last:
             events, rejects = events + len(rows.audits), rejects + len(rows.rejects)
-            new_events += self._write(draft, past, rows, fence)
+            new_events += self._write(draft, course, rows, fence)
             del rows  # the next group is not to be gathered beside it
             give_back()
             with checkpointed(self._engine):
                 rows, is_last = next(groups)
 
         def finish(connection: sa.Connection) -> tuple[Receipt, Late]:
-            new, late = self._insert(connection, past, rows)
+            new, late = self._insert(connection, course, rows)
             fence(connection)
             receipt = draft.receipt(
                 events=events + len(rows.audits),
@@ -135,13 +150,13 @@ class SqlDestination:
         """See `Destination.close`."""
         self._engine.dispose()
 
-    def _write(self, draft: Draft, past: Past, group: Batch, fence: Fence) -> int:
+    def _write(self, draft: Draft, course: _Course, group: Batch, fence: Fence) -> int:
         """Insert and commit what is absent of `group`; give how many audits were new."""
         if not group.audits and not group.rejects:
             return 0
 
         def work(connection: sa.Connection) -> tuple[int, Late]:
-            inserted = self._insert(connection, past, group)
+            inserted = self._insert(connection, course, group)
             fence(connection)
             return inserted
 
@@ -149,22 +164,38 @@ class SqlDestination:
         _tell(draft, late)
         return new
 
-    def _insert(self, connection: sa.Connection, past: Past, group: Batch) -> tuple[int, Late]:
+    def _insert(self, connection: sa.Connection, course: _Course, group: Batch) -> tuple[int, Late]:
         """Insert what is absent of `group`; give how many audits were new, and how late."""
-        organization, now = past.stream.organization, self._now()
+        past, now = course.past, self._now()
+        organization = past.stream.organization
         by_id = {audit.id: audit for audit in reversed(group.audits)}
         delete_early(connection, organization, by_id)
-        inserted = self._insert_absent(connection, organization, by_id)
+        try:
+            inserted = self._insert_absent(connection, organization, by_id, look_up=course.look_up)
+        except sa.exc.IntegrityError:
+            course.look_up = True
+            raise
         insert_rejects(connection, self._inserter, organization, group.rejects, now)
         late = past.late((audit.event_date, audit.service_name) for audit in inserted)
         lateness.add(connection, past.stream, late, now)
         return len(inserted), late
 
     def _insert_absent(
-        self, connection: sa.Connection, organization: str, by_id: dict[str, Audit]
+        self,
+        connection: sa.Connection,
+        organization: str,
+        by_id: dict[str, Audit],
+        *,
+        look_up: bool = True,
     ) -> list[Audit]:
-        """Insert those that are not there, with their changes; give them."""
-        absent = absent_of(connection, schema.audit_events.c.id, organization, by_id)
+        """Insert those that are not there, with their changes; give them.
+
+        Raises:
+            sqlalchemy.exc.IntegrityError: without a look-up one is there, or another process
+                has inserted one meanwhile; the transaction must be undone.
+        """
+        key = schema.audit_events.c.id
+        absent = absent_of(connection, key, organization, by_id) if look_up else sorted(by_id)
         audits = [by_id[audit_id] for audit_id in absent]
         rows = rows_of(organization, audits, self._now(), self._inserter.bound)
         self._inserter.insert(connection, *rows)

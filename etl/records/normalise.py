@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from operator import attrgetter
 from typing import Any, Final
 
 import msgspec
@@ -66,6 +67,7 @@ class _WireAudit(_Wire):
 
 
 _DECODER: Final = msgspec.json.Decoder(_WireAudit)
+_EVENT_DATE: Final = attrgetter("event_date")
 _NOTHING: Final = _Reference()
 _NO_MESSAGE: Final = _Message()
 _NO_ACTION: Final = _InitiatingAction()
@@ -90,7 +92,8 @@ def clip(batch: Batch, window: Window) -> Batch:
     The vendor does not say whether its interval includes the end; an audit on the end belongs to
     the next window, and is loaded with it.
     """
-    if all(audit.event_date in window for audit in batch.audits):
+    times = list(map(_EVENT_DATE, batch.audits))
+    if not times or (min(times) in window and max(times) in window):
         return batch
     return Batch(tuple(a for a in batch.audits if a.event_date in window), batch.rejects)
 
