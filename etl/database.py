@@ -9,7 +9,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -155,7 +155,10 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:  # noqa: ANN401 -
 
 
 def _begin_sqlite(connection: sa.Connection) -> None:
-    reading = connection.get_execution_options().get("reading", False)
+    options = connection.get_execution_options()
+    if not options.get("in_transaction", True):
+        return
+    reading = options.get("reading", False)
     connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
 
 
@@ -207,8 +210,9 @@ def checkpointed(engine: sa.Engine) -> Iterator[None]:
 
 
 def _checkpoint(engine: sa.Engine) -> None:
-    with translated(engine), closing(engine.raw_connection()) as connection:
-        connection.cursor().execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+    with translated(engine), engine.connect() as connection:
+        outside = connection.execution_options(in_transaction=False)
+        outside.exec_driver_sql("PRAGMA wal_checkpoint(PASSIVE)").all()
 
 
 @contextmanager

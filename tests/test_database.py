@@ -1,16 +1,18 @@
 """A transaction that lost against another is tried again; no lock is waited for without end."""
 
+import sqlite3
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 from sqlalchemy import event
 
 from etl import migration
-from etl.database import open_engine, transact
+from etl.database import checkpointed, open_engine, transact
 from etl.destinations.presence import absent_of
 from etl.errors import DestinationUnavailable
 from etl.schema import audit_events, early_audits
@@ -107,6 +109,34 @@ def test_a_lock_of_another_session_is_waited_for_once_and_told(
     assert len(tried) == 1
     transact(engine, lambda connection: connection.execute(sa.delete(early_audits)))
     engine.dispose()
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_the_journal_is_written_into_the_file_while_something_else_is_done(
+    engine: sa.Engine,
+) -> None:
+    transact(engine, lambda connection: connection.execute(sa.insert(early_audits), ROW))
+    assert str(LOADED_AT.date()).encode() not in Path(str(engine.url.database)).read_bytes()
+
+    with checkpointed(engine):
+        pass
+
+    assert str(LOADED_AT.date()).encode() in Path(str(engine.url.database)).read_bytes()
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_a_journal_that_cannot_be_written_into_the_file_is_told(engine: sa.Engine) -> None:
+    def fail(_connection: object, _cursor: object, statement: str, *_more: object) -> None:
+        if "checkpoint" in statement:
+            raise sqlite3.OperationalError("disk I/O error")
+
+    event.listen(engine, "before_cursor_execute", fail)
+
+    with (
+        pytest.raises(DestinationUnavailable, match="disk I/O error"),
+        checkpointed(engine),
+    ):
+        pass
 
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)

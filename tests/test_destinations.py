@@ -3,18 +3,20 @@
 import json
 import random
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
+from etl.database import transact
 from etl.destinations import AnyDestination, inserting, presence
 from etl.destinations import sql as sql_module
 from etl.destinations.lake import staging
 from etl.destinations.sql import SqlDestination
-from etl.errors import ConfigurationError, LeaseHeld
+from etl.errors import ConfigurationError, LeaseHeld, SourceUnavailable
 from etl.following import load_early
 from etl.progress import Late, Stream
 from etl.records import Batch
@@ -252,6 +254,49 @@ def test_a_large_window_in_no_order_over_many_days_is_held_whole(
 
     assert place.audits() == audits(shown)
     assert (receipt.new_events, again.new_events) == (150, 0)
+
+
+def test_ids_are_looked_up_once_one_of_them_is_there(
+    engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sql_module, "GROUP_BYTES", 2_000)
+    destination = SqlDestination(engine, lambda: LOADED_AT)
+    shown = [record(f"{n:03}", n / 100) for n in range(60)]
+    pages = [batch(*shown[n : n + 10]) for n in range(0, 60, 10)]
+    looked_up = attempts = 0
+
+    def look_up(*asked: Any) -> list[str]:
+        nonlocal looked_up
+        looked_up += 1
+        return presence.absent_of(*asked)
+
+    def attempt(engine: sa.Engine, work: Callable[[sa.Connection], Any]) -> Any:
+        def once(connection: sa.Connection) -> Any:
+            nonlocal attempts
+            attempts += 1
+            return work(connection)
+
+        return transact(engine, once)
+
+    def broken_off() -> Iterator[Batch]:
+        yield from pages[:3]
+        raise SourceUnavailable("gone")
+
+    monkeypatch.setattr(sql_module, "absent_of", look_up)
+    monkeypatch.setattr(sql_module, "transact", attempt)
+    with pytest.raises(SourceUnavailable):
+        load_into(destination, draft(hours(0, 1)), broken_off(), unfenced)
+    assert (looked_up, attempts) == (0, 2)
+
+    receipt = load_into(destination, draft(hours(0, 1)), pages, unfenced)
+
+    assert audits_in(engine) == audits(shown)
+    assert receipt.new_events == 40
+    assert (looked_up, attempts) == (len(pages), 2 + 1 + len(pages))
+
+    load_into(destination, draft(hours(0, 1)), pages, unfenced)
+
+    assert (looked_up, attempts) == (2 * len(pages), 2 + 1 + 2 * len(pages))
 
 
 def test_two_loads_at_once_into_sql_hold_each_audit_once(

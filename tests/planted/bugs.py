@@ -39,11 +39,11 @@ BUGS = [
         "the receipt and the watermark come before the last rows",
         "etl/destinations/sql.py",
         (
-            ("new, late = self._insert(connection, past, last)\n", "new, late = 0, Late()\n"),
+            ("new, late = self._insert(connection, course, rows)\n", "new, late = 0, Late()\n"),
             (
                 "        receipt, late = transact(self._engine, finish)\n",
                 "        receipt, late = transact(self._engine, finish)\n"
-                "        self._write(draft, past, last, fence)\n",
+                "        self._write(draft, course, rows, fence)\n",
             ),
         ),
         (f"{CRASHES}[sqlite]",),
@@ -51,7 +51,7 @@ BUGS = [
     Bug(
         "the last group of a window is never written",
         "etl/destinations/sql.py",
-        (("new, late = self._insert(connection, past, last)\n", "new, late = 0, Late()\n"),),
+        (("new, late = self._insert(connection, course, rows)\n", "new, late = 0, Late()\n"),),
         (_cell("rows in no order"),),
     ),
     Bug(
@@ -86,13 +86,27 @@ BUGS = [
         "etl/destinations/rows.py",
         (
             (
-                "            for audit in audits\n"
-                "            for position, change in enumerate(audit.property_changes)",
-                "            for audit in audits[1:]\n"
-                "            for position, change in enumerate(audit.property_changes)",
+                "    for audit in audits:\n"
+                "        audit_id = audit.id\n"
+                "        for position, change in enumerate(audit.property_changes)",
+                "    for audit in audits[1:]:\n"
+                "        audit_id = audit.id\n"
+                "        for position, change in enumerate(audit.property_changes)",
             ),
         ),
         (_cell("pages that overlap"),),
+    ),
+    Bug(
+        "that an audit was there all the same is forgotten",
+        "etl/destinations/sql.py",
+        (("            course.look_up = True\n", "            pass\n"),),
+        ("tests/test_destinations.py", "-k", "looked_up and sqlite"),
+    ),
+    Bug(
+        "what a window has brought before is not looked up when it is loaded again",
+        "etl/destinations/sql.py",
+        (("look_up=bool(past.loaded)", "look_up=False"),),
+        ("tests/test_destinations.py", "-k", "looked_up and sqlite"),
     ),
     Bug(
         "the rows that fill no statement of SQLite's are left out",
