@@ -146,7 +146,8 @@ def test_a_piped_run_logs_each_window_once_and_all_that_befalls_it_with_its_fiel
     loaded = [line for line in lines if line["level"] == "info"]
     befell = [line for line in lines if line["level"] == "warning"]
     assert result.returncode == 0
-    assert len(loaded) == result.stdout.count("default/*") == 4
+    assert len(loaded) == result.stdout.count("default/*")
+    assert len(loaded) in {4, 5}  # one more if midnight lies so that windows meet there
     assert befell
     for line in loaded:
         assert line.keys() >= ABOUT | {"query_id", "correlation_id", "seconds", "requests"}
