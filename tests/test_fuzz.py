@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from etl import schema
-from etl.destinations.rows import ENCODE, Bound, rows_of
+from etl.destinations.rows import Bound, rows_of
 from etl.records import Audit, Batch, Reject, lenient, normalise, split, split_array
 from etl.records.lenient import clean
 from etl.services import ServiceAction, known, refresh
@@ -71,7 +71,7 @@ def check(record: bytes) -> None:
 
 
 def assert_that_every_database_holds(audit: Audit) -> None:
-    bound = Bound(lambda instant: instant, bytes.decode, lambda value: ENCODE(value).decode())
+    bound = Bound(time=lambda instant: instant, utf8=bytes.decode)
     for table, rows in rows_of("acme", [audit], LOADED_AT, bound):
         for row in rows:
             for column, value in zip(table.c, row, strict=True):

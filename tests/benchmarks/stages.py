@@ -16,7 +16,7 @@ from typing import Final, TypeVar
 from etl.app import App
 from etl.config import load
 from etl.destinations.lake.columns import table_of
-from etl.destinations.rows import ENCODE, Bound, rows_of
+from etl.destinations.rows import Bound, rows_of
 from etl.progress import Draft, Stream
 from etl.records import Batch, Page, normalise
 from etl.window import cut
@@ -40,7 +40,7 @@ def main() -> None:
             now = app.now()
         batches = timed("decode into typed rows", lambda: [normalise(p.records) for p in pages])
         audits = [audit for batch in batches for audit in batch.audits]
-        bound = Bound(str, bytes, ENCODE)
+        bound = Bound(time=str, utf8=bytes)
         timed(
             "rows for SQL, of changes too",
             lambda: [[*rows] for _, rows in rows_of("default", audits, now, bound)],
