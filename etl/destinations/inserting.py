@@ -17,7 +17,7 @@ from sqlalchemy.engine import Dialect
 
 from etl import schema
 from etl.ahead import Ahead
-from etl.destinations.rows import ENCODE, Bound, Row, is_utf8
+from etl.destinations.rows import Bound, Row, is_utf8
 
 if TYPE_CHECKING:
     from psycopg.abc import Dumper
@@ -36,13 +36,12 @@ class Inserter:
 
     def __init__(self, dialect: Dialect) -> None:
         self._dialect = dialect
-        time = partial(schema.bound_time, dialect_name=dialect.name)
-        if dialect.name == "sqlite":
-            self.bound = Bound(schema.sqlite_time, bytes, ENCODE)
-        elif dialect.name == "postgresql":
-            self.bound = Bound(time, bytes, ENCODE)
-        else:
-            self.bound = Bound(time, bytes.decode, lambda value: ENCODE(value).decode())
+        self.bound = Bound(
+            time=schema.sqlite_time
+            if dialect.name == "sqlite"
+            else partial(schema.bound_time, dialect_name=dialect.name),
+            utf8=bytes.decode if dialect.name in {"mysql", "mariadb"} else bytes,
+        )
 
     def insert(self, connection: sa.Connection, *tables: tuple[sa.Table, Iterable[Row]]) -> None:
         """Insert rows, none of which may be there, table by table.

@@ -13,8 +13,7 @@ from etl.records import Audit, Reject
 
 Row = tuple[object, ...]
 
-#: The JSON of a list or a map, in UTF-8.
-ENCODE: Final = msgspec.json.Encoder().encode
+_ENCODE: Final = msgspec.json.Encoder().encode
 
 
 class Bound(NamedTuple):
@@ -23,12 +22,16 @@ class Bound(NamedTuple):
     Attributes:
         time: an instant.
         utf8: a text, from its UTF-8.
-        json: the JSON of a list or a map, as a text.
     """
 
     time: Callable[[datetime], object]
     utf8: Callable[[bytes], object]
-    json: Callable[[object], object]
+
+    def json(self) -> Callable[[object], object]:
+        """What makes the JSON of a list or a map, a text too."""
+        if self.utf8 is bytes:
+            return _ENCODE
+        return lambda value: self.utf8(_ENCODE(value))
 
 
 def is_utf8(column: sa.Column[Any]) -> bool:
@@ -44,8 +47,8 @@ def rows_of(
     A change's position is its index in the record, from 0.
     """
     yield schema.audit_events, _event_rows(organization, audits, bound.time(loaded_at), bound)
-    yield schema.audit_property_changes, _property_rows(organization, audits, bound.json)
-    yield schema.audit_entity_changes, _entity_rows(organization, audits, bound.json)
+    yield schema.audit_property_changes, _property_rows(organization, audits, bound.json())
+    yield schema.audit_entity_changes, _entity_rows(organization, audits, bound.json())
 
 
 # A call for each row would take a quarter of the time again.
@@ -54,7 +57,7 @@ def rows_of(
 def _event_rows(
     organization: str, audits: Sequence[Audit], loaded_at: object, bound: Bound
 ) -> Iterator[Row]:
-    time, utf8, json = bound
+    time, utf8, json = bound.time, bound.utf8, bound.json()
     for audit in audits:
         remote_ips, params, context = audit.remote_ips, audit.message_params, audit.context
         yield (

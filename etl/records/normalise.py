@@ -179,11 +179,8 @@ def _flaw(audit_id: str | None, instant: datetime | None) -> str | None:
 
 
 def _utc_milliseconds(instant: datetime) -> datetime:
-    if instant.tzinfo is not UTC:
-        instant = instant.astimezone(UTC) if instant.tzinfo else instant.replace(tzinfo=UTC)
-    if instant.microsecond % 1000:
-        instant = instant.replace(microsecond=instant.microsecond // 1000 * 1000)
-    return instant
+    utc = instant.astimezone(UTC) if instant.tzinfo else instant.replace(tzinfo=UTC)
+    return utc.replace(microsecond=utc.microsecond // 1000 * 1000)
 
 
 def _wire_of(members: dict[str, Any]) -> _WireAudit:
