@@ -29,9 +29,17 @@ def grouped(batches: Iterable[Batch], size_bytes: int) -> Iterator[Group]:
     size = 0
     for batch in batches:
         if size >= size_bytes:
-            yield Group(Batch(tuple(audits), tuple(rejects)), is_last=False)
-            audits, rejects, size = [], [], 0
+            yield Group(_drained(audits, rejects), is_last=False)
+            size = 0
         audits.extend(batch.audits)
         rejects.extend(batch.rejects)
         size += batch.size
-    yield Group(Batch(tuple(audits), tuple(rejects)), is_last=True)
+    yield Group(_drained(audits, rejects), is_last=True)
+
+
+def _drained(audits: list[Audit], rejects: list[Reject]) -> Batch:
+    """What was gathered; the lists are empty afterwards, and keep nothing of it alive."""
+    batch = Batch(tuple(audits), tuple(rejects))
+    audits.clear()
+    rejects.clear()
+    return batch

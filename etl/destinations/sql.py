@@ -72,9 +72,9 @@ class SqlDestination:
         while not is_last:
             events, rejects = events + len(rows.audits), rejects + len(rows.rejects)
             new_events += self._write(draft, course, rows, fence)
-            del rows  # the next group is not to be gathered beside it
-            give_back()
             with checkpointed(self._engine):
+                del rows  # the next group is not to be gathered beside it
+                give_back()
                 rows, is_last = next(groups)
 
         def finish(connection: sa.Connection) -> tuple[Receipt, Late]:

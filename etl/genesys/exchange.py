@@ -179,12 +179,13 @@ class Exchange:
 
     def _read(self, response: requests.Response, limit: int) -> bytes:
         """The body, but not much more than `limit` bytes of it."""
-        body = bytearray()
-        for chunk in arriving(response, self._clock, self._patience.answer_seconds):
-            body += chunk
-            if len(body) > limit:
+        parts, length = [], 0
+        for part in arriving(response, self._clock, self._patience.answer_seconds):
+            parts.append(part)
+            length += len(part)
+            if length > limit:
                 break
-        return bytes(body)
+        return b"".join(parts)
 
     def _compare_clocks(self, date: str | None) -> None:
         theirs = http_date(date)

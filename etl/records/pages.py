@@ -48,7 +48,7 @@ def split(body: bytes) -> Page:
         envelope = _ENVELOPE.decode(body)
     except (msgspec.MsgspecError, RecursionError):
         return _split_leniently(body)
-    records = tuple(bytes(record) for record in envelope.entities or ())
+    records = tuple(map(bytes, envelope.entities or ()))
     return Page(records, envelope.cursor or None, envelope.downloadUrl or None)
 
 

@@ -4,19 +4,20 @@ The columns of `audit_events` without the organisation, which the folder's name 
 changes nested as lists of structs in the order of their position.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from itertools import accumulate, chain
-from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
+import msgspec
 import pyarrow as pa
 import sqlalchemy as sa
+from msgspec.structs import astuple
 
 from etl import schema
 from etl.errors import SchemaBehind
-from etl.records import Audit
+from etl.records import Audit, EntityChange, PropertyChange
 
 _TIME: Final = pa.timestamp("ms", tz="UTC")
 _TEXTS: Final = pa.list_(pa.string())
@@ -72,7 +73,7 @@ KEY: Final = ("event_date", "id")
 
 def table_of(audits: Sequence[Audit], loaded_at: datetime) -> pa.Table:
     """The rows of `audits`, in their order."""
-    arrays = [made.array(list(map(made.value, audits)), made.kind) for made in _OF_AUDITS]
+    arrays = _arrays(audits, _OF_AUDITS)
     loaded = pa.repeat(pa.scalar(loaded_at, _TIME), len(audits))
     arrays.insert(COLUMNS.get_field_index(_LOADED_AT), loaded)
     return pa.Table.from_arrays(arrays, schema=COLUMNS)
@@ -82,34 +83,52 @@ class _Making(NamedTuple):
     """How a column is made of objects that have a value for it each; looked up once.
 
     Attributes:
-        value: gives that of one object.
+        place: of the value among those of an object.
         array: makes the column of all values and the type.
     """
 
+    place: int
     kind: pa.DataType
-    value: Callable[[object], Any]
-    array: Callable[[list[Any], pa.DataType], pa.Array]
+    array: Callable[[Sequence[Any], pa.DataType], pa.Array]
 
 
-def _making(field: pa.Field) -> _Making:
+def _making(field: pa.Field, of: type[msgspec.Struct]) -> _Making:
     array = pa.array
-    if field.name in {PROPERTY_CHANGES, ENTITY_CHANGES}:
+    if field.name == _RAW:
+        array = _utf8
+    elif field.name in _CHILDREN:
+        child = _CHILDREN[field.name]
         members = list(field.type.value_type)
-        array = partial(_lists, members, [_making(member) for member in members])
+        array = partial(_lists, members, [_making(member, child) for member in members])
     elif pa.types.is_map(field.type):
         array = _maps
-    return _Making(field.type, attrgetter(field.name), array)
+    return _Making(of.__struct_fields__.index(field.name), field.type, array)
+
+
+def _arrays(objects: Iterable[msgspec.Struct], makings: Iterable[_Making]) -> list[pa.Array]:
+    """A column by each of `makings`.
+
+    All values of one object after the other: to go through the objects again for each column takes
+    three times as long.
+    """
+    values = list(zip(*map(astuple, objects), strict=True))
+    return [made.array(values[made.place] if values else (), made.kind) for made in makings]
+
+
+def _utf8(rows: Sequence[bytes], kind: pa.DataType) -> pa.Array:  # noqa: ARG001 - it is text
+    """Texts that are UTF-8 already, none of them null: Arrow would look at each byte again."""
+    ends = pa.array(accumulate(map(len, rows), initial=0), pa.int32())
+    return pa.StringArray.from_buffers(len(rows), ends.buffers()[1], pa.py_buffer(b"".join(rows)))
 
 
 def _lists(
     members: list[pa.Field],
     makings: list[_Making],
-    rows: Sequence[Sequence[object]],
+    rows: Sequence[Sequence[msgspec.Struct]],
     kind: pa.DataType,
 ) -> pa.Array:
     """A list of structs for each row, column by column rather than object by object."""
-    flat = list(chain.from_iterable(rows))
-    arrays = [made.array(list(map(made.value, flat)), made.kind) for made in makings]
+    arrays = _arrays(chain.from_iterable(rows), makings)
     values = pa.StructArray.from_arrays(arrays, fields=members)
     offsets = pa.array(accumulate(map(len, rows), initial=0), pa.int32())
     return pa.ListArray.from_arrays(offsets, values, type=kind)
@@ -129,8 +148,13 @@ def _maps(rows: Sequence[Mapping[str, str | None] | None], kind: pa.DataType) ->
     )
 
 
+_RAW: Final = "raw"
 _LOADED_AT: Final = "loaded_at"
-_OF_AUDITS: Final = [_making(field) for field in COLUMNS if field.name != _LOADED_AT]
+_CHILDREN: Final[dict[str, type[msgspec.Struct]]] = {
+    PROPERTY_CHANGES: PropertyChange,
+    ENTITY_CHANGES: EntityChange,
+}
+_OF_AUDITS: Final = [_making(field, Audit) for field in COLUMNS if field.name != _LOADED_AT]
 
 
 def require_known(columns: pa.Schema, path: str) -> None:
