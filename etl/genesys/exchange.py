@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from io import BytesIO
 from typing import Final
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -179,13 +180,12 @@ class Exchange:
 
     def _read(self, response: requests.Response, limit: int) -> bytes:
         """The body, but not much more than `limit` bytes of it."""
-        parts, length = [], 0
+        body = BytesIO()
         for part in arriving(response, self._clock, self._patience.answer_seconds):
-            parts.append(part)
-            length += len(part)
-            if length > limit:
+            body.write(part)
+            if body.tell() > limit:
                 break
-        return b"".join(parts)
+        return body.getvalue()
 
     def _compare_clocks(self, date: str | None) -> None:
         theirs = http_date(date)

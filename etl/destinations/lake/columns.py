@@ -4,7 +4,7 @@ The columns of `audit_events` without the organisation, which the folder's name 
 changes nested as lists of structs in the order of their position.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from datetime import datetime
 from functools import partial
 from itertools import accumulate, chain
@@ -117,8 +117,13 @@ def _arrays(objects: Iterable[msgspec.Struct], makings: Iterable[_Making]) -> li
 
 def _utf8(rows: Sequence[bytes], kind: pa.DataType) -> pa.Array:  # noqa: ARG001 - it is text
     """Texts that are UTF-8 already, none of them null: Arrow would look at each byte again."""
-    ends = pa.array(accumulate(map(len, rows), initial=0), pa.int32())
-    return pa.StringArray.from_buffers(len(rows), ends.buffers()[1], pa.py_buffer(b"".join(rows)))
+    _, offsets = _offsets(rows).buffers()
+    return pa.StringArray.from_buffers(len(rows), offsets, pa.py_buffer(b"".join(rows)))
+
+
+def _offsets(rows: Iterable[Sized]) -> pa.Array:
+    """Where each of `rows` begins among what all of them hold, and where the last one ends."""
+    return pa.array(accumulate(map(len, rows), initial=0), pa.int32())
 
 
 def _lists(
@@ -127,11 +132,10 @@ def _lists(
     rows: Sequence[Sequence[msgspec.Struct]],
     kind: pa.DataType,
 ) -> pa.Array:
-    """A list of structs for each row, column by column rather than object by object."""
+    """A list of structs for each row."""
     arrays = _arrays(chain.from_iterable(rows), makings)
     values = pa.StructArray.from_arrays(arrays, fields=members)
-    offsets = pa.array(accumulate(map(len, rows), initial=0), pa.int32())
-    return pa.ListArray.from_arrays(offsets, values, type=kind)
+    return pa.ListArray.from_arrays(_offsets(rows), values, type=kind)
 
 
 def _maps(rows: Sequence[Mapping[str, str | None] | None], kind: pa.DataType) -> pa.Array:
