@@ -33,7 +33,7 @@ SQLITE_PAGE_BYTES: Final = 16 * 1024
 
 #: Of the journal, in pages of 16 KiB, before it is written into the file: some transactions' worth,
 #: for each writes much of the indexes anew. It stays that large on the disk.
-SQLITE_WAL_PAGES: Final = 4_000
+SQLITE_WAL_PAGES: Final = 6_000
 
 #: What a PostgreSQL session begins with. A process that hangs, or whose machine is gone, in the
 #: middle of a transaction must not hold up whoever takes over from it: its locks are given back

@@ -27,8 +27,8 @@ from etl.window import Window, by_density, gaps
 
 _LOG = logging.getLogger(__name__)
 
-#: Bytes of raw JSON whose rows wait to be loaded, a page more at most: half of what a transaction
-#: of SQL takes. Twice as much is hardly quicker, and 13 MiB more at the peak.
+#: Bytes of raw JSON whose rows wait to be loaded, a page more at most: a quarter of what a
+#: transaction of SQL takes. Twice as much is hardly quicker, and 13 MiB more at the peak.
 DECODED_BYTES: Final = 4 * 1024 * 1024
 
 

@@ -4,8 +4,8 @@ The columns of `audit_events` without the organisation, which the folder's name 
 changes nested as lists of structs in the order of their position.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
-from datetime import datetime
+from collections.abc import Callable, Iterable, Sequence, Sized
+from datetime import UTC, datetime
 from functools import partial
 from itertools import accumulate, chain
 from typing import Any, Final, NamedTuple
@@ -20,6 +20,7 @@ from etl.errors import SchemaBehind
 from etl.records import Audit, EntityChange, PropertyChange
 
 _TIME: Final = pa.timestamp("ms", tz="UTC")
+_EPOCH: Final = datetime.fromtimestamp(0, UTC)
 _TEXTS: Final = pa.list_(pa.string())
 _SHAPES: Final = {
     schema.TEXTS[schema.SHAPE]: _TEXTS,
@@ -84,10 +85,12 @@ class _Making(NamedTuple):
 
     Attributes:
         place: of the value among those of an object.
+        of: how many values an object has.
         array: makes the column of all values and the type.
     """
 
     place: int
+    of: int
     kind: pa.DataType
     array: Callable[[Sequence[Any], pa.DataType], pa.Array]
 
@@ -100,19 +103,20 @@ def _making(field: pa.Field, of: type[msgspec.Struct]) -> _Making:
         child = _CHILDREN[field.name]
         members = list(field.type.value_type)
         array = partial(_lists, members, [_making(member, child) for member in members])
-    elif pa.types.is_map(field.type):
-        array = _maps
-    return _Making(of.__struct_fields__.index(field.name), field.type, array)
+    elif field.type == _TIME:
+        array = _times
+    names = of.__struct_fields__
+    return _Making(names.index(field.name), len(names), field.type, array)
 
 
 def _arrays(objects: Iterable[msgspec.Struct], makings: Iterable[_Making]) -> list[pa.Array]:
     """A column by each of `makings`.
 
     All values of one object after the other: to go through the objects again for each column takes
-    three times as long.
+    twice as long.
     """
-    values = list(zip(*map(astuple, objects), strict=True))
-    return [made.array(values[made.place] if values else (), made.kind) for made in makings]
+    values = list(chain.from_iterable(map(astuple, objects)))
+    return [made.array(values[made.place :: made.of], made.kind) for made in makings]
 
 
 def _utf8(rows: Sequence[bytes], kind: pa.DataType) -> pa.Array:  # noqa: ARG001 - it is text
@@ -138,18 +142,10 @@ def _lists(
     return pa.ListArray.from_arrays(_offsets(rows), values, type=kind)
 
 
-def _maps(rows: Sequence[Mapping[str, str | None] | None], kind: pa.DataType) -> pa.Array:
-    """A map for each row, or null, keys and values column by column."""
-    there = [row for row in rows if row is not None]
-    keys = pa.array(list(chain.from_iterable(there)), kind.key_type)
-    items = pa.array([value for row in there for value in row.values()], kind.item_type)
-    lengths = [0 if row is None else len(row) for row in rows]
-    starts = accumulate(lengths, initial=0)
-    # A row whose offset is null is null itself; the last offset is the end of all.
-    offsets = [None if row is None else start for row, start in zip(rows, starts, strict=False)]
-    return pa.MapArray.from_arrays(
-        pa.array([*offsets, sum(lengths)], pa.int32()), keys, items, type=kind
-    )
+def _times(rows: Sequence[datetime], kind: pa.DataType) -> pa.Array:
+    """Times in UTC, none of them null: of each Arrow would ask its zone, and what it is there."""
+    since = pa.array([row - _EPOCH for row in rows], pa.duration(_TIME.unit))
+    return since.view(kind)
 
 
 _RAW: Final = "raw"
