@@ -84,13 +84,11 @@ class _Making(NamedTuple):
     """How a column is made of objects that have a value for it each; looked up once.
 
     Attributes:
-        place: of the value among those of an object.
-        of: how many values an object has.
+        places: of its values among all values of the objects.
         array: makes the column of all values and the type.
     """
 
-    place: int
-    of: int
+    places: slice
     kind: pa.DataType
     array: Callable[[Sequence[Any], pa.DataType], pa.Array]
 
@@ -106,7 +104,7 @@ def _making(field: pa.Field, of: type[msgspec.Struct]) -> _Making:
     elif field.type == _TIME:
         array = _times
     names = of.__struct_fields__
-    return _Making(names.index(field.name), len(names), field.type, array)
+    return _Making(slice(names.index(field.name), None, len(names)), field.type, array)
 
 
 def _arrays(objects: Iterable[msgspec.Struct], makings: Iterable[_Making]) -> list[pa.Array]:
@@ -116,7 +114,7 @@ def _arrays(objects: Iterable[msgspec.Struct], makings: Iterable[_Making]) -> li
     twice as long.
     """
     values = list(chain.from_iterable(map(astuple, objects)))
-    return [made.array(values[made.place :: made.of], made.kind) for made in makings]
+    return [made.array(values[made.places], made.kind) for made in makings]
 
 
 def _utf8(rows: Sequence[bytes], kind: pa.DataType) -> pa.Array:  # noqa: ARG001 - it is text
