@@ -146,8 +146,8 @@ def _times(rows: Sequence[datetime], kind: pa.DataType) -> pa.Array:
     return since.view(kind)
 
 
-_RAW: Final = "raw"
-_LOADED_AT: Final = "loaded_at"
+_RAW: Final = schema.audit_events.c.raw.name
+_LOADED_AT: Final = schema.audit_events.c.loaded_at.name
 _CHILDREN: Final[dict[str, type[msgspec.Struct]]] = {
     PROPERTY_CHANGES: PropertyChange,
     ENTITY_CHANGES: EntityChange,
