@@ -2,8 +2,10 @@
 
 import json
 import random
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -254,6 +256,22 @@ def test_a_large_window_in_no_order_over_many_days_is_held_whole(
 
     assert place.audits() == audits(shown)
     assert (receipt.new_events, again.new_events) == (150, 0)
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_the_journal_of_one_window_is_in_the_file_once_the_next_is_loaded(
+    engine: sa.Engine,
+) -> None:
+    destination = SqlDestination(engine, lambda: LOADED_AT)
+    for hour, name in ((0, "first"), (1, "second")):
+        window = hours(hour, hour + 1)
+        load_into(destination, draft(window), [batch(record(name, hour + 0.5))], unfenced)
+
+    without_journal = f"file:{engine.url.database}?immutable=1"
+    with closing(sqlite3.connect(without_journal, uri=True)) as file:
+        written = file.execute("SELECT id FROM audit_events ORDER BY id").fetchall()
+
+    assert written == [("first",)]
 
 
 def test_ids_are_looked_up_once_one_of_them_is_there(

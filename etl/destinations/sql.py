@@ -69,7 +69,8 @@ class SqlDestination:
         past = Past(draft.stream, self.ledger.loaded(draft.stream, draft.window), draft.started_at)
         course = _Course(past, look_up=bool(past.loaded))
         groups = grouped(batches, GROUP_BYTES)
-        rows, is_last = next(groups)
+        with checkpointed(self._engine):
+            rows, is_last = next(groups)
         while not is_last:
             events, rejects = events + len(rows.audits), rejects + len(rows.rejects)
             new_events += self._write(draft, course, rows, fence)

@@ -39,26 +39,30 @@ class _InitiatingAction(_Wire):
 
 
 class _WireAudit(_Wire):
-    """AuditLogMessage, and what AuditTopicAuditLogMessage names otherwise, in one struct."""
+    """AuditLogMessage, and what AuditTopicAuditLogMessage names otherwise, in one struct.
+
+    In the order in which live organisations were seen to write the members: each is looked for
+    first where the one before it ended.
+    """
 
     id: str | None = None
-    event_date: datetime | None = None
+    user_home_org_id: str | None = None
+    user: _Reference | None = None
+    client: _Reference | None = None
+    remote_ip: tuple[str | None, ...] | None = None
     service_name: str | None = None
-    action: str | None = None
-    entity_type: str | None = None
-    entity: _Reference | None = None
     level: str | None = None
+    event_date: datetime | None = None
+    message: _Message | None = None
+    action: str | None = None
+    entity: _Reference | None = None
+    entity_type: str | None = None
     status: str | None = None
     application: str | None = None
-    user: _Reference | None = None
-    user_home_org_id: str | None = None
-    client: _Reference | None = None
-    message: _Message | None = None
     initiating_action: _InitiatingAction | None = None
     transaction_initiator: bool | None = None
-    remote_ip: tuple[str | None, ...] | None = None
-    context: dict[str, str | None] | None = None
     property_changes: tuple[PropertyChange, ...] | None = None
+    context: dict[str, str | None] | None = None
     entity_changes: tuple[EntityChange, ...] | None = None
     event_time: datetime | None = None
     user_id: str | None = None
