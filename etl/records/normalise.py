@@ -72,6 +72,8 @@ class _WireAudit(_Wire):
 
 _DECODER: Final = msgspec.json.Decoder(_WireAudit)
 _EVENT_DATE: Final = attrgetter("event_date")
+#: How JSON writes the character that not every database takes.
+_NUL: Final = b"\\u0000"
 _NOTHING: Final = _Reference()
 _NO_MESSAGE: Final = _Message()
 _NO_ACTION: Final = _InitiatingAction()
@@ -109,7 +111,8 @@ def _row(record: bytes) -> Audit | Reject:
             record.decode()  # the decoder looks at no text that it steps over
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
         return _lenient_row(record)
-    if b"\\" in record and b"\\u0000" in record:  # a single byte is looked for much faster
+    first = record.find(b"\\")  # a single byte is looked for much faster than several
+    if first >= 0 and record.find(_NUL, first, record.rfind(b"\\") + len(_NUL)) >= 0:
         return _lenient_row(record)
     return _audit(wire, record)
 

@@ -103,6 +103,8 @@ def _making(field: pa.Field, of: type[msgspec.Struct]) -> _Making:
         array = partial(_lists, members, [_making(member, child) for member in members])
     elif field.type == _TIME:
         array = _times
+    elif pa.types.is_map(field.type):
+        array = _maps
     names = of.__struct_fields__
     return _Making(slice(names.index(field.name), None, len(names)), field.type, array)
 
@@ -138,6 +140,16 @@ def _lists(
     arrays = _arrays(chain.from_iterable(rows), makings)
     values = pa.StructArray.from_arrays(arrays, fields=members)
     return pa.ListArray.from_arrays(_offsets(rows), values, type=kind)
+
+
+def _maps(rows: Sequence[dict[str, str | None] | None], kind: pa.DataType) -> pa.Array:
+    """Maps: Arrow would make a pair of each member, and look at that."""
+    maps = [row for row in rows if row is not None]
+    if len(maps) < len(rows):
+        return pa.array(rows, kind)
+    keys = pa.array(list(chain.from_iterable(maps)), kind.key_type)
+    items = pa.array(list(chain.from_iterable(map(dict.values, maps))), kind.item_type)
+    return pa.MapArray.from_arrays(_offsets(maps), keys, items, kind)
 
 
 def _times(rows: Sequence[datetime], kind: pa.DataType) -> pa.Array:
