@@ -261,6 +261,13 @@ def test_what_no_database_holds_is_replaced_in_its_column_and_kept_in_raw() -> N
     assert audit(raw) == expected(raw=raw.encode(), action="x\ufffdy\ufffdz")
 
 
+@pytest.mark.parametrize("text", [r"\u0000", r"\u0000\"", r"\"\u0000", r"\t\u0000\n", r"\n\u0000x"])
+def test_nul_is_replaced_wherever_it_stands_among_other_escapes(text: str) -> None:
+    raw = f'{{"id":"a","eventDate":"2026-04-01T00:00:00Z","action":"x{text}"}}'
+
+    assert audit(raw).action == "x" + json.loads(f'"{text}"').replace("\x00", "\ufffd")
+
+
 def test_texts_that_only_look_dangerous_pass_unchanged() -> None:
     record = TIMED | {"action": "\u202eevil\u2066 \\u0000 \U0001f600"}
 
