@@ -143,7 +143,10 @@ def _lists(
 
 
 def _maps(rows: Sequence[dict[str, str | None] | None], kind: pa.DataType) -> pa.Array:
-    """Maps: Arrow would make a pair of each member, and look at that."""
+    """Maps: Arrow would make a pair of each member, and look at that.
+
+    If some are null it may: to find their places here would take as long.
+    """
     maps = [row for row in rows if row is not None]
     if len(maps) < len(rows):
         return pa.array(rows, kind)
