@@ -4,10 +4,10 @@ The columns of `audit_events` without the organisation, which the folder's name 
 changes nested as lists of structs in the order of their position.
 """
 
-from collections.abc import Callable, Iterable, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from datetime import UTC, datetime
 from functools import partial
-from itertools import accumulate, chain
+from itertools import accumulate, chain, islice
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -21,6 +21,7 @@ from etl.records import Audit, EntityChange, PropertyChange
 
 _TIME: Final = pa.timestamp("ms", tz="UTC")
 _EPOCH: Final = datetime.fromtimestamp(0, UTC)
+_OFFSET: Final = pa.int32()
 _TEXTS: Final = pa.list_(pa.string())
 _SHAPES: Final = {
     schema.TEXTS[schema.SHAPE]: _TEXTS,
@@ -74,10 +75,30 @@ KEY: Final = ("event_date", "id")
 
 def table_of(audits: Sequence[Audit], loaded_at: datetime) -> pa.Table:
     """The rows of `audits`, in their order."""
-    arrays = _arrays(audits, _OF_AUDITS)
+    plans = _plans(audits, _OF_AUDITS)
+    arrays = _columns(plans, _made([wanted for plan in plans for wanted in plan.wanted]))
     loaded = pa.repeat(pa.scalar(loaded_at, _TIME), len(audits))
     arrays.insert(COLUMNS.get_field_index(_LOADED_AT), loaded)
     return pa.Table.from_arrays(arrays, schema=COLUMNS)
+
+
+class _Wanted(NamedTuple):
+    """An array that a column takes."""
+
+    kind: pa.DataType
+    values: Sequence[Any]
+
+
+class _Plan(NamedTuple):
+    """A column to be made.
+
+    Attributes:
+        wanted: the arrays that it takes.
+        column: makes it of them.
+    """
+
+    wanted: Sequence[_Wanted]
+    column: Callable[..., pa.Array]
 
 
 class _Making(NamedTuple):
@@ -85,49 +106,84 @@ class _Making(NamedTuple):
 
     Attributes:
         places: of its values among all values of the objects.
-        array: makes the column of all values and the type.
+        plan: of its values and the type.
     """
 
     places: slice
     kind: pa.DataType
-    array: Callable[[Sequence[Any], pa.DataType], pa.Array]
+    plan: Callable[[Sequence[Any], pa.DataType], _Plan]
 
 
 def _making(field: pa.Field, of: type[msgspec.Struct]) -> _Making:
-    array = pa.array
+    plan = _plain
     if field.name == _RAW:
-        array = _utf8
+        plan = _utf8
     elif field.name in _CHILDREN:
         child = _CHILDREN[field.name]
         members = list(field.type.value_type)
-        array = partial(_lists, members, [_making(member, child) for member in members])
+        plan = partial(_lists, members, [_making(member, child) for member in members])
     elif field.type == _TIME:
-        array = _times
+        plan = _times
     elif pa.types.is_map(field.type):
-        array = _maps
+        plan = _maps
     names = of.__struct_fields__
-    return _Making(slice(names.index(field.name), None, len(names)), field.type, array)
+    return _Making(slice(names.index(field.name), None, len(names)), field.type, plan)
 
 
-def _arrays(objects: Iterable[msgspec.Struct], makings: Iterable[_Making]) -> list[pa.Array]:
+def _plans(objects: Iterable[msgspec.Struct], makings: Iterable[_Making]) -> list[_Plan]:
     """A column by each of `makings`.
 
     All values of one object after the other: to go through the objects again for each column takes
     twice as long.
     """
     values = list(chain.from_iterable(map(astuple, objects)))
-    return [made.array(values[made.places], made.kind) for made in makings]
+    return [making.plan(values[making.places], making.kind) for making in makings]
 
 
-def _utf8(rows: Sequence[bytes], kind: pa.DataType) -> pa.Array:  # noqa: ARG001 - it is text
+def _made(wanted: Sequence[_Wanted]) -> Iterator[pa.Array]:
+    """The arrays that are wanted, in their order.
+
+    Those of one type are cut from one array: to make one, Python's lock is given up and taken again
+    twice, and other threads wait for it.
+    """
+    alike: dict[pa.DataType, list[int]] = {}
+    for number, (kind, _) in enumerate(wanted):
+        alike.setdefault(kind, []).append(number)
+    arrays: dict[int, pa.Array] = {}
+    for kind, numbers in alike.items():
+        together = pa.array(list(chain.from_iterable(wanted[n].values for n in numbers)), kind)
+        start = 0
+        for number in numbers:
+            size = len(wanted[number].values)
+            arrays[number] = together.slice(start, size)
+            start += size
+    return map(arrays.__getitem__, range(len(wanted)))
+
+
+def _columns(plans: Iterable[_Plan], arrays: Iterator[pa.Array]) -> list[pa.Array]:
+    """The columns that are planned, of the arrays that all of them want."""
+    return [plan.column(*islice(arrays, len(plan.wanted))) for plan in plans]
+
+
+def _plain(rows: Sequence[Any], kind: pa.DataType) -> _Plan:
+    """Whatever Arrow makes of the values."""
+    return _Plan([_Wanted(kind, rows)], lambda array: array)
+
+
+def _utf8(rows: Sequence[bytes], kind: pa.DataType) -> _Plan:  # noqa: ARG001 - it is text
     """Texts that are UTF-8 already, none of them null: Arrow would look at each byte again."""
-    _, offsets = _offsets(rows).buffers()
-    return pa.StringArray.from_buffers(len(rows), offsets, pa.py_buffer(b"".join(rows)))
+
+    def column(offsets: pa.Array) -> pa.Array:
+        texts = pa.py_buffer(b"".join(rows))
+        _, begin = offsets.buffers()
+        return pa.StringArray.from_buffers(len(rows), begin, texts, offset=offsets.offset)
+
+    return _Plan([_offsets(rows)], column)
 
 
-def _offsets(rows: Iterable[Sized]) -> pa.Array:
+def _offsets(rows: Iterable[Sized]) -> _Wanted:
     """Where each of `rows` begins among what all of them hold, and where the last one ends."""
-    return pa.array(accumulate(map(len, rows), initial=0), pa.int32())
+    return _Wanted(_OFFSET, list(accumulate(map(len, rows), initial=0)))
 
 
 def _lists(
@@ -135,30 +191,34 @@ def _lists(
     makings: list[_Making],
     rows: Sequence[Sequence[msgspec.Struct]],
     kind: pa.DataType,
-) -> pa.Array:
+) -> _Plan:
     """A list of structs for each row."""
-    arrays = _arrays(chain.from_iterable(rows), makings)
-    values = pa.StructArray.from_arrays(arrays, fields=members)
-    return pa.ListArray.from_arrays(_offsets(rows), values, type=kind)
+    plans = _plans(chain.from_iterable(rows), makings)
+
+    def column(offsets: pa.Array, *arrays: pa.Array) -> pa.Array:
+        values = pa.StructArray.from_arrays(_columns(plans, iter(arrays)), fields=members)
+        return pa.ListArray.from_arrays(offsets, values, type=kind)
+
+    return _Plan([_offsets(rows), *(w for plan in plans for w in plan.wanted)], column)
 
 
-def _maps(rows: Sequence[dict[str, str | None] | None], kind: pa.DataType) -> pa.Array:
+def _maps(rows: Sequence[dict[str, str | None] | None], kind: pa.DataType) -> _Plan:
     """Maps: Arrow would make a pair of each member, and look at that.
 
     If some are null it may: to find their places here would take as long.
     """
     maps = [row for row in rows if row is not None]
     if len(maps) < len(rows):
-        return pa.array(rows, kind)
-    keys = pa.array(list(chain.from_iterable(maps)), kind.key_type)
-    items = pa.array(list(chain.from_iterable(map(dict.values, maps))), kind.item_type)
-    return pa.MapArray.from_arrays(_offsets(maps), keys, items, kind)
+        return _plain(rows, kind)
+    keys = _Wanted(kind.key_type, list(chain.from_iterable(maps)))
+    items = _Wanted(kind.item_type, list(chain.from_iterable(map(dict.values, maps))))
+    return _Plan([_offsets(maps), keys, items], partial(pa.MapArray.from_arrays, type=kind))
 
 
-def _times(rows: Sequence[datetime], kind: pa.DataType) -> pa.Array:
+def _times(rows: Sequence[datetime], kind: pa.DataType) -> _Plan:
     """Times in UTC, none of them null: of each Arrow would ask its zone, and what it is there."""
-    since = pa.array([row - _EPOCH for row in rows], pa.duration(_TIME.unit))
-    return since.view(kind)
+    since = _Wanted(pa.duration(_TIME.unit), [row - _EPOCH for row in rows])
+    return _Plan([since], lambda array: array.view(kind))
 
 
 _RAW: Final = schema.audit_events.c.raw.name

@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from etl.destinations.lake.merging import Key, Source, key_of, merged
+from etl.destinations.lake.merging import Key, Source, merged
 from etl.destinations.lake.writing import Writer, read
 from etl.errors import DestinationUnavailable
 
@@ -34,6 +34,22 @@ FAN_IN: Final = 16
 _LOADS: Final = "load-"
 #: Begins the folders of this process; its number would not do, for in a container that is always 1.
 _OURS: Final = f"{_LOADS}{uuid4().hex}-"
+
+
+class Part(NamedTuple):
+    """Rows of one partition on their way into a run.
+
+    Attributes:
+        partition: its folders.
+        rows: `COLUMNS`, sorted by key, each key once; at least one.
+        first: the least key in them.
+        last: the greatest.
+    """
+
+    partition: str
+    rows: pa.Table
+    first: Key
+    last: Key
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +107,12 @@ class Staging:
         """The partitions that have rows, in order."""
         return sorted(self._runs)
 
-    def add(self, partition: str, rows: pa.Table) -> None:
-        """Keep rows of `partition`, sorted by key: in the last run if they go on in its order."""
-        if self._growing is None or not self._growing.goes_on(partition, rows):
+    def add(self, part: Part) -> None:
+        """Keep rows: in the last run if they go on in its order."""
+        if self._growing is None or not self._growing.goes_on(part):
             self._finish()
-            self._growing = self._new_run(partition, key_of(rows, 0))
-        self._growing.write(rows)
+            self._growing = self._new_run(part.partition, part.first)
+        self._growing.add(part)
 
     def runs(self, partition: str) -> list[Run]:
         """The runs of `partition`; what is added to it later is not in them."""
@@ -130,7 +146,7 @@ class Staging:
         if len(runs) == FAN_IN:
             together = self._new_run(whole.partition, min(run.first for run in runs))
             for rows in merged([run.source() for run in runs]):
-                together.write(rows)
+                together.file.write(rows)
             together.file.close()
             for run in runs:
                 run.path.unlink()
@@ -148,13 +164,13 @@ class _Growing:
         self.file = Writer(path)
         self._last = first
 
-    def goes_on(self, partition: str, rows: pa.Table) -> bool:
+    def goes_on(self, part: Part) -> bool:
         """Whether these rows may follow."""
-        return partition == self.partition and self._last < key_of(rows, 0)
+        return part.partition == self.partition and self._last < part.first
 
-    def write(self, rows: pa.Table) -> None:
-        self.file.write(rows)
-        self._last = key_of(rows, rows.num_rows - 1)
+    def add(self, part: Part) -> None:
+        self.file.write(part.rows)
+        self._last = part.last
 
 
 def _pieces(path: Path, columns: tuple[str, ...] | None) -> Iterator[pa.Table]:
