@@ -7,7 +7,8 @@ changes nested as lists of structs in the order of their position.
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from datetime import UTC, datetime
 from functools import partial
-from itertools import accumulate, chain, islice
+from itertools import accumulate, chain, islice, repeat
+from operator import sub
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -21,6 +22,7 @@ from etl.records import Audit, EntityChange, PropertyChange
 
 _TIME: Final = pa.timestamp("ms", tz="UTC")
 _EPOCH: Final = datetime.fromtimestamp(0, UTC)
+_SINCE: Final = pa.duration(_TIME.unit)
 _OFFSET: Final = pa.int32()
 _TEXTS: Final = pa.list_(pa.string())
 _SHAPES: Final = {
@@ -136,7 +138,9 @@ def _plans(objects: Iterable[msgspec.Struct], makings: Iterable[_Making]) -> lis
     All values of one object after the other: to go through the objects again for each column takes
     twice as long.
     """
-    values = list(chain.from_iterable(map(astuple, objects)))
+    values: list[Any] = []
+    for of_one in map(astuple, objects):
+        values += of_one
     return [making.plan(values[making.places], making.kind) for making in makings]
 
 
@@ -151,7 +155,10 @@ def _made(wanted: Sequence[_Wanted]) -> Iterator[pa.Array]:
         alike.setdefault(kind, []).append(number)
     arrays: dict[int, pa.Array] = {}
     for kind, numbers in alike.items():
-        together = pa.array(list(chain.from_iterable(wanted[n].values for n in numbers)), kind)
+        values: list[Any] = []
+        for number in numbers:
+            values += wanted[number].values
+        together = pa.array(values, kind)
         start = 0
         for number in numbers:
             size = len(wanted[number].values)
@@ -217,7 +224,7 @@ def _maps(rows: Sequence[dict[str, str | None] | None], kind: pa.DataType) -> _P
 
 def _times(rows: Sequence[datetime], kind: pa.DataType) -> _Plan:
     """Times in UTC, none of them null: of each Arrow would ask its zone, and what it is there."""
-    since = _Wanted(pa.duration(_TIME.unit), [row - _EPOCH for row in rows])
+    since = _Wanted(_SINCE, list(map(sub, rows, repeat(_EPOCH))))
     return _Plan([since], lambda array: array.view(kind))
 
 
