@@ -7,8 +7,7 @@ changes nested as lists of structs in the order of their position.
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from datetime import UTC, datetime
 from functools import partial
-from itertools import accumulate, chain, islice, repeat
-from operator import sub
+from itertools import accumulate, chain, islice
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -78,7 +77,7 @@ KEY: Final = ("event_date", "id")
 def table_of(audits: Sequence[Audit], loaded_at: datetime) -> pa.Table:
     """The rows of `audits`, in their order."""
     plans = _plans(audits, _OF_AUDITS)
-    arrays = _columns(plans, _made([wanted for plan in plans for wanted in plan.wanted]))
+    arrays = _columns(plans, _made(_wanted(plans)))
     loaded = pa.repeat(pa.scalar(loaded_at, _TIME), len(audits))
     arrays.insert(COLUMNS.get_field_index(_LOADED_AT), loaded)
     return pa.Table.from_arrays(arrays, schema=COLUMNS)
@@ -144,6 +143,11 @@ def _plans(objects: Iterable[msgspec.Struct], makings: Iterable[_Making]) -> lis
     return [making.plan(values[making.places], making.kind) for making in makings]
 
 
+def _wanted(plans: Iterable[_Plan]) -> list[_Wanted]:
+    """The arrays that all of the columns take, in their order."""
+    return [wanted for plan in plans for wanted in plan.wanted]
+
+
 def _made(wanted: Sequence[_Wanted]) -> Iterator[pa.Array]:
     """The arrays that are wanted, in their order.
 
@@ -168,7 +172,7 @@ def _made(wanted: Sequence[_Wanted]) -> Iterator[pa.Array]:
 
 
 def _columns(plans: Iterable[_Plan], arrays: Iterator[pa.Array]) -> list[pa.Array]:
-    """The columns that are planned, of the arrays that all of them want."""
+    """The columns that are planned, of the arrays that `_wanted` tells, made."""
     return [plan.column(*islice(arrays, len(plan.wanted))) for plan in plans]
 
 
@@ -206,7 +210,7 @@ def _lists(
         values = pa.StructArray.from_arrays(_columns(plans, iter(arrays)), fields=members)
         return pa.ListArray.from_arrays(offsets, values, type=kind)
 
-    return _Plan([_offsets(rows), *(w for plan in plans for w in plan.wanted)], column)
+    return _Plan([_offsets(rows), *_wanted(plans)], column)
 
 
 def _maps(rows: Sequence[dict[str, str | None] | None], kind: pa.DataType) -> _Plan:
@@ -224,7 +228,7 @@ def _maps(rows: Sequence[dict[str, str | None] | None], kind: pa.DataType) -> _P
 
 def _times(rows: Sequence[datetime], kind: pa.DataType) -> _Plan:
     """Times in UTC, none of them null: of each Arrow would ask its zone, and what it is there."""
-    since = _Wanted(_SINCE, list(map(sub, rows, repeat(_EPOCH))))
+    since = _Wanted(_SINCE, [row - _EPOCH for row in rows])
     return _Plan([since], lambda array: array.view(kind))
 
 

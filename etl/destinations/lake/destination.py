@@ -177,8 +177,9 @@ class ParquetDestination:
                 for part in parts:
                     merges.take_back(part.partition)
                     staging.add(part)
+                reached = parts[0].partition if parts else ""
                 for partition in staging.partitions:
-                    if parts and partition < parts[0].partition:
+                    if partition < reached:
                         merges.begin(partition)
         return events, rejects
 
