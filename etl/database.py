@@ -28,9 +28,9 @@ CONNECT_SECONDS: Final = 10
 SQLITE_CACHE_KIB: Final = 32 * 1024
 
 #: Of a new SQLite file: SQLite's own 4 KiB hold one audit of the usual 2.5 KiB each, and no two.
-#: These take a third less time to insert, and an eighth less of the disk. Larger ones gain 4 % up
-#: to a million audits; but ids come in no order, so that a transaction into a file of many millions
-#: would write a whole one for nearly each index entry.
+#: These take a third less time to insert, and an eighth less of the disk. Twice as large ones gain
+#: 4 % up to a million audits; but ids come in no order, so that in a file of many millions there is
+#: a page to write for nearly each index entry, and the larger it is the more is written.
 SQLITE_PAGE_BYTES: Final = 16 * 1024
 
 #: Of the journal, in pages of 16 KiB, before it is written into the file: some transactions' worth,
