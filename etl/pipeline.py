@@ -21,7 +21,7 @@ from etl.destinations import AnyDestination, Fence
 from etl.errors import QueryFailed, WindowTooLong
 from etl.flight import Depth, Flight, Source, about_window
 from etl.progress import Draft, Late, OpenQuery, Receipt, Stream
-from etl.records import clip, normalise
+from etl.records import clip
 from etl.telemetry.context import carrying
 from etl.window import Window, by_density, gaps
 
@@ -204,8 +204,9 @@ class _Ready(NamedTuple):
 
 def _ready(job: Job, flight: Flight) -> Iterator[_Ready]:
     events = 0
+    again = bool(job.destination.ledger.loaded(job.stream, flight.window))
     for page in flight.pages():
-        batch = clip(normalise(page.records), flight.window)
+        batch = clip(job.destination.decoded(page.records, again=again), flight.window)
         events += len(batch.audits)
         sighting = None
         if batch.audits:

@@ -17,7 +17,7 @@ from etl import verified
 from etl.destinations import Destination, Fence, Held, Prepared
 from etl.errors import DestinationUnavailable
 from etl.progress import Draft, Receipt, Stream, Verification
-from etl.records import Batch
+from etl.records import Records, normalise, whole
 from etl.window import Window
 
 #: Of each window, so many missing and so many extra ids are told; they are counted in any case.
@@ -114,10 +114,20 @@ class Verifier(Generic[Prepared]):
         self._now = now
         self._tell = tell
 
-    def prepared(self, batch: Batch) -> Shown[Prepared]:
+    def decoded(
+        self,
+        records: Iterable[bytes],
+        *,
+        again: bool,  # noqa: ARG002 - it is the same either way
+    ) -> Records:
+        """See `Destination.decoded`: the rows, for a verdict names their services."""
+        return normalise(records)
+
+    def prepared(self, batch: Records) -> Shown[Prepared]:
         """See `Destination.prepared`."""
+        audits = map(whole, batch.audits)
         return Shown(
-            tuple(Held(a.id, a.event_date, a.service_name) for a in batch.audits),
+            tuple(Held(a.id, a.event_date, a.service_name) for a in audits),
             len(batch.rejects),
             self._destination.prepared(batch) if self._repair else None,
         )

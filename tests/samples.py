@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from etl.destinations import AnyDestination, Fence
 from etl.progress import Draft, Receipt, Stream
-from etl.records import Audit, Batch, normalise
+from etl.records import Audit, Batch, Records, Reject, Unreadable, keyed, normalise, whole
 from etl.window import Window
 
 BEGIN = datetime(2026, 3, 1, tzinfo=UTC)
@@ -87,5 +87,22 @@ def unfenced(_: sa.Connection) -> None:
 def load_into(
     destination: AnyDestination, of: Draft, batches: Iterable[Batch], fence: Fence = unfenced
 ) -> Receipt:
-    """Load batches as the pipeline does, but in one thread."""
-    return destination.load(of, map(destination.prepared, batches), fence)
+    """Load the records of batches as the pipeline does, but in one thread."""
+
+    def read(batch: Batch) -> Records:
+        records = [audit.raw for audit in batch.audits] + [row.raw for row in batch.rejects]
+        return destination.decoded(records, again=again)
+
+    again = bool(destination.ledger.loaded(of.stream, of.window))
+    return destination.load(of, map(destination.prepared, map(read, batches)), fence)
+
+
+def in_two_steps(record: bytes) -> Audit | Reject | None:
+    """What becomes of a record whose key is read first; None if the rest cannot be read then."""
+    batch = keyed([record])
+    if batch.rejects:
+        return batch.rejects[0]
+    try:
+        return whole(batch.audits[0])
+    except Unreadable:
+        return None

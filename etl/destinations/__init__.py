@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from etl.ledger import Ledger
 from etl.progress import Draft, Receipt, Stream
-from etl.records import Batch
+from etl.records import Records
 from etl.window import Window
 
 #: Raises, in a transaction that writes, if the process has lost the right to commit it.
@@ -34,8 +34,17 @@ class Destination(Protocol[Prepared]):
     #: Whether only one process may load at a time, whatever the stream.
     one_writer: bool
 
-    def prepared(self, batch: Batch) -> Prepared:
-        """The batch as `load` takes it; called as soon as it is there, by another thread."""
+    def decoded(self, records: Iterable[bytes], *, again: bool) -> Records:
+        """What `prepared` has to know of the records: their rows, or only their keys.
+
+        Args:
+            records: of one page, as received.
+            again: whether their time was loaded before, so that most of them are there.
+        """
+        ...
+
+    def prepared(self, batch: Records) -> Prepared:
+        """What `decoded` gave, as `load` takes it; both are called by a thread of their own."""
         ...
 
     def load(self, draft: Draft, batches: Iterable[Prepared], fence: Fence) -> Receipt:

@@ -11,7 +11,8 @@ to the source. The last group's transaction also writes the receipt and moves th
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Final
+from functools import partial
+from typing import Final, NamedTuple, TypeVar
 
 import sqlalchemy as sa
 
@@ -27,7 +28,7 @@ from etl.heap import give_back
 from etl.lateness import Past
 from etl.ledger import Ledger, record
 from etl.progress import Draft, Late, Receipt, Stream
-from etl.records import Audit, Batch
+from etl.records import Audit, Batch, Keyed, Records, Unreadable, keyed, normalise, whole
 from etl.window import Window
 
 #: Raw JSON of one transaction's audits: about 10,000 of the vendor's usual size. Half as
@@ -35,6 +36,8 @@ from etl.window import Window
 GROUP_BYTES = 16 * 1024 * 1024
 #: Rows that are fetched together when ids are compared.
 HELD_ROWS: Final = 5_000
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -49,6 +52,14 @@ class _Course:
     look_up: bool
 
 
+class _Written(NamedTuple):
+    """What a transaction has done: audits that it was given, those of them new, and rejects."""
+
+    events: int
+    new_events: int
+    rejects: int
+
+
 class SqlDestination:
     """The tables of `schema` in one database, which also holds the ledger. See `Destination`."""
 
@@ -59,39 +70,47 @@ class SqlDestination:
         self._now = now
         self._inserter = Inserter(engine.dialect)
 
-    def prepared(self, batch: Batch) -> Batch:
+    def decoded(self, records: Iterable[bytes], *, again: bool) -> Records:
+        """See `Destination.decoded`: of audits that are there already only the keys are needed."""
+        return keyed(records) if again else normalise(records)
+
+    def prepared(self, batch: Records) -> Records:
         """See `Destination.prepared`: rows are made of absent audits only, when these are known."""
         return batch
 
-    def load(self, draft: Draft, batches: Iterable[Batch], fence: Fence) -> Receipt:
+    def load(self, draft: Draft, batches: Iterable[Records], fence: Fence) -> Receipt:
         """See `Destination.load`."""
         events = new_events = rejects = 0
         past = Past(draft.stream, self.ledger.loaded(draft.stream, draft.window), draft.started_at)
         course = _Course(past, look_up=bool(past.loaded))
         groups = grouped(batches, GROUP_BYTES)
         with checkpointed(self._engine):
-            rows, is_last = next(groups)
+            group, is_last = next(groups)
         while not is_last:
-            events, rejects = events + len(rows.audits), rejects + len(rows.rejects)
-            new_events += self._write(draft, course, rows, fence)
+            written = _readable(partial(self._write, draft, course, fence), group)
+            events, new_events = events + written.events, new_events + written.new_events
+            rejects += written.rejects
             with checkpointed(self._engine):
-                del rows  # the next group is not to be gathered beside it
+                del group  # the next group is not to be gathered beside it
                 give_back()
-                rows, is_last = next(groups)
+                group, is_last = next(groups)
 
-        def finish(connection: sa.Connection) -> tuple[Receipt, Late]:
-            new, late = self._insert(connection, course, rows)
-            fence(connection)
-            receipt = draft.receipt(
-                events=events + len(rows.audits),
-                new_events=new_events + new,
-                rejects=rejects + len(rows.rejects),
-                loaded_at=self._now(),
-            )
-            record(connection, receipt)
-            return receipt, late
+        def finish(last: Records) -> tuple[Receipt, Late]:
+            def work(connection: sa.Connection) -> tuple[Receipt, Late]:
+                new, late = self._insert(connection, course, last)
+                fence(connection)
+                receipt = draft.receipt(
+                    events=events + len(last.audits),
+                    new_events=new_events + new,
+                    rejects=rejects + len(last.rejects),
+                    loaded_at=self._now(),
+                )
+                record(connection, receipt)
+                return receipt, late
 
-        receipt, late = transact(self._engine, finish)
+            return transact(self._engine, work)
+
+        receipt, late = _readable(finish, group)
         _tell(draft, late)
         return receipt
 
@@ -152,10 +171,10 @@ class SqlDestination:
         """See `Destination.close`."""
         self._engine.dispose()
 
-    def _write(self, draft: Draft, course: _Course, group: Batch, fence: Fence) -> int:
-        """Insert and commit what is absent of `group`; give how many audits were new."""
+    def _write(self, draft: Draft, course: _Course, fence: Fence, group: Records) -> _Written:
+        """Insert and commit what is absent of `group`."""
         if not group.audits and not group.rejects:
-            return 0
+            return _Written(0, 0, 0)
 
         def work(connection: sa.Connection) -> tuple[int, Late]:
             inserted = self._insert(connection, course, group)
@@ -164,10 +183,16 @@ class SqlDestination:
 
         new, late = transact(self._engine, work)
         _tell(draft, late)
-        return new
+        return _Written(len(group.audits), new, len(group.rejects))
 
-    def _insert(self, connection: sa.Connection, course: _Course, group: Batch) -> tuple[int, Late]:
-        """Insert what is absent of `group`; give how many audits were new, and how late."""
+    def _insert(
+        self, connection: sa.Connection, course: _Course, group: Records
+    ) -> tuple[int, Late]:
+        """Insert what is absent of `group`; give how many audits were new, and how late.
+
+        Raises:
+            Unreadable: a record is no row; the transaction must be undone.
+        """
         past, now = course.past, self._now()
         organization = past.stream.organization
         by_id = {audit.id: audit for audit in reversed(group.audits)}
@@ -186,7 +211,7 @@ class SqlDestination:
         self,
         connection: sa.Connection,
         organization: str,
-        by_id: dict[str, Audit],
+        by_id: Mapping[str, Keyed],
         *,
         look_up: bool = True,
     ) -> list[Audit]:
@@ -195,13 +220,36 @@ class SqlDestination:
         Raises:
             sqlalchemy.exc.IntegrityError: without a look-up one is there, or another process
                 has inserted one meanwhile; the transaction must be undone.
+            Unreadable: a record is no row; the transaction must be undone.
         """
         key = schema.audit_events.c.id
         absent = absent_of(connection, key, organization, by_id) if look_up else sorted(by_id)
-        audits = [by_id[audit_id] for audit_id in absent]
+        audits = [whole(by_id[audit_id]) for audit_id in absent]
         rows = rows_of(organization, audits, self._now(), self._inserter.bound)
         self._inserter.insert(connection, *rows)
         return audits
+
+
+def _readable(load: Callable[[Records], T], group: Records) -> T:
+    """Load a group; once more, all of it read first, if it holds what cannot be a row."""
+    try:
+        return load(group)
+    except Unreadable:
+        return load(_read_whole(group))
+
+
+def _read_whole(group: Records) -> Records:
+    read = [_row_of(record) for record in group.audits]
+    audits = (audit for batch in read for audit in batch.audits)
+    rejects = (reject for batch in read for reject in batch.rejects)
+    return Records(tuple(audits), (*group.rejects, *rejects))
+
+
+def _row_of(record: Keyed) -> Batch:
+    try:
+        return Batch((whole(record),))
+    except Unreadable:
+        return normalise([record.raw])
 
 
 def _tell(draft: Draft, late: Late) -> None:

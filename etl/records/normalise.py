@@ -8,7 +8,15 @@ from typing import Any, Final
 import msgspec
 
 from etl.records import lenient
-from etl.records.rows import Audit, Batch, EntityChange, PropertyChange, Reject
+from etl.records.rows import (
+    Audit,
+    Batch,
+    EntityChange,
+    Keyed,
+    PropertyChange,
+    Records,
+    Reject,
+)
 from etl.window import Window
 
 #: Longer ids would not fit the primary key of every destination; the vendor's are UUIDs.
@@ -70,13 +78,26 @@ class _WireAudit(_Wire):
     client_id: _Reference | None = None
 
 
+class _WireKey(_Wire):
+    """What of a record tells it apart, in the order of `_WireAudit`."""
+
+    id: str | None = None
+    event_date: datetime | None = None
+    event_time: datetime | None = None
+
+
 _DECODER: Final = msgspec.json.Decoder(_WireAudit)
+_KEY_DECODER: Final = msgspec.json.Decoder(_WireKey)
 _EVENT_DATE: Final = attrgetter("event_date")
 #: How JSON writes the character that not every database takes.
 _NUL: Final = b"\\u0000"
 _NOTHING: Final = _Reference()
 _NO_MESSAGE: Final = _Message()
 _NO_ACTION: Final = _InitiatingAction()
+
+
+class Unreadable(Exception):
+    """A record of which the key could be read is no row all the same: `normalise` says why."""
 
 
 def normalise(records: Iterable[bytes]) -> Batch:
@@ -92,7 +113,41 @@ def normalise(records: Iterable[bytes]) -> Batch:
     return Batch(tuple(audits), tuple(rejects))
 
 
-def clip(batch: Batch, window: Window) -> Batch:
+def keyed(records: Iterable[bytes]) -> Records:
+    """The keys of `records`, in their order, as `normalise` would give them.
+
+    It takes a fifth of the time. What does not fit the contract is normalised at once: it is a row
+    already, or a reject.
+    """
+    audits: list[Keyed] = []
+    rejects: list[Reject] = []
+    for record in records:
+        row = _key(record)
+        if isinstance(row, Keyed):
+            audits.append(row)
+        else:
+            rejects.append(row)
+    return Records(tuple(audits), tuple(rejects))
+
+
+def whole(record: Keyed) -> Audit:
+    """The row of a record of `keyed`; it has the same key.
+
+    Raises:
+        Unreadable: it is a reject; text that the key's reading stepped over cannot be read.
+    """
+    if isinstance(record, Audit):
+        return record
+    try:
+        row = _audit(_DECODER.decode(record.raw), record.raw)
+    except (msgspec.MsgspecError, RecursionError):
+        row = _lenient_row(record.raw)
+    if isinstance(row, Audit) and (row.id, row.event_date) == (record.id, record.event_date):
+        return row
+    raise Unreadable
+
+
+def clip(batch: Records, window: Window) -> Records:
     """The batch without the audits outside `window`.
 
     The vendor does not say whether its interval includes the end; an audit on the end belongs to
@@ -101,20 +156,43 @@ def clip(batch: Batch, window: Window) -> Batch:
     times = list(map(_EVENT_DATE, batch.audits))
     if not times or (min(times) in window and max(times) in window):
         return batch
-    return Batch(tuple(a for a in batch.audits if a.event_date in window), batch.rejects)
+    inside = tuple(a for a in batch.audits if a.event_date in window)
+    return type(batch)(inside, batch.rejects)
+
+
+def _key(record: bytes) -> Keyed | Reject:
+    try:
+        wire = _KEY_DECODER.decode(record)
+        plain = _is_plain(record)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+        return _row(record)
+    audit_id, instant = wire.id, wire.event_date or wire.event_time
+    if not plain or audit_id is None or instant is None or _flaw(audit_id, instant):
+        return _row(record)
+    if instant.tzinfo is not UTC or instant.microsecond % 1000:
+        instant = _utc_milliseconds(instant)
+    return Keyed(audit_id, instant, record)
 
 
 def _row(record: bytes) -> Audit | Reject:
     try:
         wire = _DECODER.decode(record)
-        if not record.isascii():
-            record.decode()  # the decoder looks at no text that it steps over
+        plain = _is_plain(record)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
         return _lenient_row(record)
+    return _audit(wire, record) if plain else _lenient_row(record)
+
+
+def _is_plain(record: bytes) -> bool:
+    """Whether no text of it holds NUL.
+
+    Raises:
+        UnicodeDecodeError: it is no UTF-8; the decoder looks at no text that it steps over.
+    """
+    if not record.isascii():
+        record.decode()
     first = record.find(b"\\")  # a single byte is looked for much faster than several
-    if first >= 0 and record.find(_NUL, first, record.rfind(b"\\") + len(_NUL)) >= 0:
-        return _lenient_row(record)
-    return _audit(wire, record)
+    return first < 0 or record.find(_NUL, first, record.rfind(b"\\") + len(_NUL)) < 0
 
 
 def _lenient_row(record: bytes) -> Audit | Reject:

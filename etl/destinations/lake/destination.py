@@ -42,7 +42,7 @@ from etl.destinations.rejecting import insert_rejects
 from etl.lateness import Past
 from etl.ledger import Ledger, record
 from etl.progress import Draft, Late, Receipt, Stream
-from etl.records import Audit, Batch, Reject
+from etl.records import Audit, Batch, Records, Reject, normalise, whole
 from etl.window import Window
 
 #: The columns of which new audits are told.
@@ -86,9 +86,18 @@ class ParquetDestination:
         self._folder = FOLDERS[partition]
         self._now = now
 
-    def prepared(self, batch: Batch) -> Columns:
+    def decoded(
+        self,
+        records: Iterable[bytes],
+        *,
+        again: bool,  # noqa: ARG002 - it is the same either way
+    ) -> Batch:
+        """See `Destination.decoded`: the rows."""
+        return normalise(records)
+
+    def prepared(self, batch: Records) -> Columns:
         """See `Destination.prepared`: columns cost half as much while the audits were just made."""
-        audits = sorted(batch.audits, key=_KEY_OF)
+        audits = sorted(map(whole, batch.audits), key=_KEY_OF)
         if len(set(map(_ID_OF, audits))) < len(audits):  # rarely, and grouping takes longer
             audits = [next(same) for _, same in groupby(audits, _KEY_OF)]
         rows = table_of(audits, self._now())
