@@ -90,8 +90,9 @@ def load_into(
     """Load the records of batches as the pipeline does, but in one thread."""
 
     def read(batch: Batch) -> Records:
+        """The batch, or what is read of its records if their time was loaded before."""
         records = [audit.raw for audit in batch.audits] + [row.raw for row in batch.rejects]
-        return destination.decoded(records, again=again)
+        return destination.decoded(records, again=True) if again else batch
 
     again = bool(destination.ledger.loaded(of.stream, of.window))
     return destination.load(of, map(destination.prepared, map(read, batches)), fence)
