@@ -21,7 +21,7 @@ from etl.destinations import AnyDestination, Fence
 from etl.errors import QueryFailed, WindowTooLong
 from etl.flight import Depth, Flight, Source, about_window
 from etl.progress import Draft, Late, OpenQuery, Receipt, Stream
-from etl.records import clip
+from etl.records import Records, clip, keyed, normalise
 from etl.telemetry.context import carrying
 from etl.window import Window, by_density, gaps
 
@@ -202,11 +202,19 @@ class _Ready(NamedTuple):
     sighting: Sighting | None
 
 
+def decoder(
+    destination: AnyDestination, stream: Stream, window: Window
+) -> Callable[[Iterable[bytes]], Records]:
+    """What reads the window's records: only keys, if it was loaded before and that will do."""
+    again = destination.takes_keys and destination.ledger.loaded(stream, window)
+    return keyed if again else normalise
+
+
 def _ready(job: Job, flight: Flight) -> Iterator[_Ready]:
     events = 0
-    again = bool(job.destination.ledger.loaded(job.stream, flight.window))
+    decode = decoder(job.destination, job.stream, flight.window)
     for page in flight.pages():
-        batch = clip(job.destination.decoded(page.records, again=again), flight.window)
+        batch = clip(decode(page.records), flight.window)
         events += len(batch.audits)
         sighting = None
         if batch.audits:

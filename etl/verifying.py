@@ -17,7 +17,7 @@ from etl import verified
 from etl.destinations import Destination, Fence, Held, Prepared
 from etl.errors import DestinationUnavailable
 from etl.progress import Draft, Receipt, Stream, Verification
-from etl.records import Records, normalise, whole
+from etl.records import Records, whole
 from etl.window import Window
 
 #: Of each window, so many missing and so many extra ids are told; they are counted in any case.
@@ -109,19 +109,11 @@ class Verifier(Generic[Prepared]):
     ) -> None:
         self.ledger = destination.ledger
         self.one_writer = destination.one_writer
+        self.takes_keys = False  # a verdict names services
         self._destination = destination
         self._repair = repair
         self._now = now
         self._tell = tell
-
-    def decoded(
-        self,
-        records: Iterable[bytes],
-        *,
-        again: bool,  # noqa: ARG002 - it is the same either way
-    ) -> Records:
-        """See `Destination.decoded`: the rows, for a verdict names their services."""
-        return normalise(records)
 
     def prepared(self, batch: Records) -> Shown[Prepared]:
         """See `Destination.prepared`."""

@@ -8,6 +8,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from etl.destinations import AnyDestination, Fence
+from etl.pipeline import decoder
 from etl.progress import Draft, Receipt, Stream
 from etl.records import Audit, Batch, Records, Reject, Unreadable, keyed, normalise, whole
 from etl.window import Window
@@ -89,13 +90,14 @@ def load_into(
 ) -> Receipt:
     """Load the records of batches as the pipeline does, but in one thread."""
 
-    def read(batch: Batch) -> Records:
+    read = decoder(destination, of.stream, of.window)
+
+    def given(batch: Batch) -> Records:
         """The batch, or what is read of its records if their time was loaded before."""
         records = [audit.raw for audit in batch.audits] + [row.raw for row in batch.rejects]
-        return destination.decoded(records, again=True) if again else batch
+        return batch if read is normalise else read(records)
 
-    again = bool(destination.ledger.loaded(of.stream, of.window))
-    return destination.load(of, map(destination.prepared, map(read, batches)), fence)
+    return destination.load(of, map(destination.prepared, map(given, batches)), fence)
 
 
 def in_two_steps(record: bytes) -> Audit | Reject | None:

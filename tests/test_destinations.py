@@ -20,6 +20,7 @@ from etl.destinations.lake import staging
 from etl.destinations.sql import SqlDestination
 from etl.errors import ConfigurationError, LeaseHeld, SourceUnavailable
 from etl.following import load_early
+from etl.pipeline import decoder
 from etl.progress import Late, Stream
 from etl.records import Batch
 from tests.conftest import Place
@@ -72,7 +73,8 @@ def test_a_record_that_cannot_be_read_behind_its_key_costs_only_itself(
     raws = [first, broken, *others]
     load_into(destination, draft(hours(0, 1)), [batch(shown[0])])
 
-    given = destination.prepared(destination.decoded(raws, again=True))
+    read = decoder(destination, STREAM, hours(0, 1))
+    given = destination.prepared(read(raws))
     receipt = destination.load(draft(hours(0, 1)), [given], unfenced)
 
     assert place.audits() == audits(shown)

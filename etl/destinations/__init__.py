@@ -33,18 +33,11 @@ class Destination(Protocol[Prepared]):
     ledger: Ledger
     #: Whether only one process may load at a time, whatever the stream.
     one_writer: bool
-
-    def decoded(self, records: Iterable[bytes], *, again: bool) -> Records:
-        """What `prepared` has to know of the records: their rows, or only their keys.
-
-        Args:
-            records: of one page, as received.
-            again: whether their time was loaded before, so that most of them are there.
-        """
-        ...
+    #: Whether of time that was loaded before it takes records of which only the key was read.
+    takes_keys: bool
 
     def prepared(self, batch: Records) -> Prepared:
-        """What `decoded` gave, as `load` takes it; both are called by a thread of their own."""
+        """The batch as `load` takes it; called as soon as it is there, by another thread."""
         ...
 
     def load(self, draft: Draft, batches: Iterable[Prepared], fence: Fence) -> Receipt:

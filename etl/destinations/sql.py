@@ -28,7 +28,7 @@ from etl.heap import give_back
 from etl.lateness import Past
 from etl.ledger import Ledger, record
 from etl.progress import Draft, Late, Receipt, Stream
-from etl.records import Audit, Batch, Keyed, Records, Unreadable, keyed, normalise, whole
+from etl.records import Audit, Batch, Keyed, Records, Unreadable, normalise, whole
 from etl.window import Window
 
 #: Raw JSON of one transaction's audits: about 10,000 of the vendor's usual size. Half as
@@ -66,13 +66,10 @@ class SqlDestination:
     def __init__(self, engine: sa.Engine, now: Callable[[], datetime]) -> None:
         self.ledger = Ledger(engine)
         self.one_writer = False
+        self.takes_keys = True
         self._engine = engine
         self._now = now
         self._inserter = Inserter(engine.dialect)
-
-    def decoded(self, records: Iterable[bytes], *, again: bool) -> Records:
-        """See `Destination.decoded`: of audits that are there already only the keys are needed."""
-        return keyed(records) if again else normalise(records)
 
     def prepared(self, batch: Records) -> Records:
         """See `Destination.prepared`: rows are made of absent audits only, when these are known."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from operator import attrgetter
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -86,6 +86,8 @@ class _WireKey(_Wire):
     event_time: datetime | None = None
 
 
+Row = TypeVar("Row", bound=Keyed)
+
 _DECODER: Final = msgspec.json.Decoder(_WireAudit)
 _KEY_DECODER: Final = msgspec.json.Decoder(_WireKey)
 _EVENT_DATE: Final = attrgetter("event_date")
@@ -102,32 +104,27 @@ class Unreadable(Exception):
 
 def normalise(records: Iterable[bytes]) -> Batch:
     """Rows of `records`, in their order; each record is in the batch once, as row or as reject."""
-    audits: list[Audit] = []
-    rejects: list[Reject] = []
-    for record in records:
-        row = _row(record)
-        if isinstance(row, Audit):
-            audits.append(row)
-        else:
-            rejects.append(row)
-    return Batch(tuple(audits), tuple(rejects))
+    return Batch(*_parted(map(_row, records)))
 
 
 def keyed(records: Iterable[bytes]) -> Records:
     """The keys of `records`, in their order, as `normalise` would give them.
 
-    It takes a fifth of the time. What does not fit the contract is normalised at once: it is a row
-    already, or a reject.
+    It takes two fifths of the time. What does not fit the contract is normalised at once: it is a
+    row already, or a reject.
     """
-    audits: list[Keyed] = []
+    return Records(*_parted(map(_key, records)))
+
+
+def _parted(rows: Iterable[Row | Reject]) -> tuple[tuple[Row, ...], tuple[Reject, ...]]:
+    audits: list[Row] = []
     rejects: list[Reject] = []
-    for record in records:
-        row = _key(record)
-        if isinstance(row, Keyed):
-            audits.append(row)
-        else:
+    for row in rows:
+        if isinstance(row, Reject):
             rejects.append(row)
-    return Records(tuple(audits), tuple(rejects))
+        else:
+            audits.append(row)
+    return tuple(audits), tuple(rejects)
 
 
 def whole(record: Keyed) -> Audit:

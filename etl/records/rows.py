@@ -32,7 +32,7 @@ class EntityChange(msgspec.Struct, frozen=True, gc=False, rename="camel"):
 
 
 class Keyed(msgspec.Struct, frozen=True, gc=False):
-    """A record of which no more was read than what tells it apart: a third of an audit's memory.
+    """A record of which no more was read than what tells it apart.
 
     Attributes:
         id: 1 to 255 characters, unique in an organisation.

@@ -334,8 +334,8 @@ BUGS = [
                 "        except QueryFailed:\n            return\n\n    for page in whole():\n",
             ),
             (
-                "from etl.records import clip\n",
-                "from etl.records import Page, clip\n",
+                "from etl.records import Records, clip",
+                "from etl.records import Page, Records, clip",
             ),
         ),
         (_cell("queries vanish after two pages"),),
@@ -447,13 +447,7 @@ BUGS = [
     Bug(
         "records that cannot be rows are dropped",
         "etl/records/normalise.py",
-        (
-            (
-                "        if isinstance(row, Audit):\n            audits.append(row)\n"
-                "        else:\n            rejects.append(row)\n",
-                "        if isinstance(row, Audit):\n            audits.append(row)\n",
-            ),
-        ),
+        (("            rejects.append(row)\n", "            pass\n"),),
         (_cell("records without id or time"),),
     ),
     Bug(

@@ -42,7 +42,7 @@ from etl.destinations.rejecting import insert_rejects
 from etl.lateness import Past
 from etl.ledger import Ledger, record
 from etl.progress import Draft, Late, Receipt, Stream
-from etl.records import Audit, Batch, Records, Reject, normalise, whole
+from etl.records import Audit, Records, Reject, whole
 from etl.window import Window
 
 #: The columns of which new audits are told.
@@ -80,20 +80,12 @@ class ParquetDestination:
     ) -> None:
         self.ledger = Ledger(engine)
         self.one_writer = True
+        self.takes_keys = False
         self._storage = storage
         self._engine = engine
         self._inserter = Inserter(engine.dialect)
         self._folder = FOLDERS[partition]
         self._now = now
-
-    def decoded(
-        self,
-        records: Iterable[bytes],
-        *,
-        again: bool,  # noqa: ARG002 - it is the same either way
-    ) -> Batch:
-        """See `Destination.decoded`: the rows."""
-        return normalise(records)
 
     def prepared(self, batch: Records) -> Columns:
         """See `Destination.prepared`: columns cost half as much while the audits were just made."""
