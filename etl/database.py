@@ -98,8 +98,9 @@ def open_engine(url: str, lock_seconds: int = LOCK_SECONDS) -> sa.Engine:
 
 def _options(url: sa.URL, lock_seconds: int) -> dict[str, Any]:
     backend = url.get_backend_name()
-    # As many connections as there are threads: none waits for another's to be given back.
-    unbounded = {"max_overflow": -1}
+    # As many connections as there are threads: none waits for another's to be given back. The last
+    # one given back is the next one taken: each of SQLite's fills a cache of its own by and by.
+    unbounded = {"max_overflow": -1, "pool_use_lifo": True}
     if backend == "sqlite":
         return unbounded | {"connect_args": {"timeout": lock_seconds}}
     if backend == "postgresql":

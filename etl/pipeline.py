@@ -31,6 +31,8 @@ _LOG = logging.getLogger(__name__)
 #: transaction of SQL takes. Twice as much is hardly quicker, and 13 MiB more at the peak.
 DECODED_BYTES: Final = 4 * 1024 * 1024
 
+Decoder = Callable[[Iterable[bytes]], Records]
+
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
@@ -179,8 +181,10 @@ def _load(job: Job, flight: Flight) -> Receipt:
         requests=lambda: flight.requests,
         late=partial(job.late, job.stream) if job.late else None,
     )
+    # The ledger is asked here: a thread of its own would open a connection beside the loader's.
+    decode = decoder(job.destination, job.stream, flight.window)
     name = f"rows of {query.query_id}"
-    decoded = Ahead(_ready(job, flight), attrgetter("size"), DECODED_BYTES, name)
+    decoded = Ahead(_ready(job, flight, decode), attrgetter("size"), DECODED_BYTES, name)
     try:
         return job.destination.load(draft, _watched(job, decoded), job.fence)
     finally:
@@ -202,17 +206,14 @@ class _Ready(NamedTuple):
     sighting: Sighting | None
 
 
-def decoder(
-    destination: AnyDestination, stream: Stream, window: Window
-) -> Callable[[Iterable[bytes]], Records]:
+def decoder(destination: AnyDestination, stream: Stream, window: Window) -> Decoder:
     """What reads the window's records: only keys, if it was loaded before and that will do."""
     again = destination.takes_keys and destination.ledger.loaded(stream, window)
     return keyed if again else normalise
 
 
-def _ready(job: Job, flight: Flight) -> Iterator[_Ready]:
+def _ready(job: Job, flight: Flight, decode: Decoder) -> Iterator[_Ready]:
     events = 0
-    decode = decoder(job.destination, job.stream, flight.window)
     for page in flight.pages():
         batch = clip(decode(page.records), flight.window)
         events += len(batch.audits)

@@ -111,6 +111,18 @@ def test_a_lock_of_another_session_is_waited_for_once_and_told(
     engine.dispose()
 
 
+def test_who_works_again_and_again_is_given_the_same_connection(engine: sa.Engine) -> None:
+    with engine.connect() as first, engine.connect() as second:
+        assert first.connection.driver_connection is not second.connection.driver_connection
+
+    used = set()
+    for _ in range(4):
+        with engine.connect() as connection:
+            used.add(connection.connection.driver_connection)
+
+    assert len(used) == 1
+
+
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_the_journal_is_written_into_the_file_while_something_else_is_done(
     engine: sa.Engine,

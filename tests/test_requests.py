@@ -1,6 +1,10 @@
-"""An export asks the organisation for little more than the contract makes it ask for."""
+"""An export asks the organisation for little more than the contract makes it ask for.
+
+Nor does it open more of its database than it needs.
+"""
 
 import json
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import timedelta
@@ -8,6 +12,8 @@ from math import ceil
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
+from sqlalchemy import event
 
 from etl import operations
 from etl.app import App
@@ -116,3 +122,22 @@ def test_a_cron_jobs_tick_with_nothing_new_costs_four_requests(
     month.clock.move(minutes=15)
     with month.process() as app:
         assert month.tick(app) <= 4, month.simulator.requests
+
+
+def test_no_thread_but_the_one_that_loads_opens_the_database_beside_the_journals(
+    stack: ExitStack, tmp_path: Path
+) -> None:
+    month = Month(stack, tmp_path, 3_000, QUERY_SECONDS)
+    threads = set()
+
+    def note(_connection: sa.Connection) -> None:
+        threads.add(threading.current_thread().name)
+
+    with month.process() as app:
+        streams = operations.selected(app, None, ())
+        event.listen(sa.Engine, "begin", note)
+        stack.callback(event.remove, sa.Engine, "begin", note)
+        for _ in range(2):
+            assert sum(done(o).events for o in operations.backfill(app, MONTH, streams)) == 3_000
+
+    assert threads == {threading.current_thread().name, "checkpoint_0"}

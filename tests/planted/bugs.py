@@ -575,4 +575,22 @@ BUGS = [
         (("ROUNDS_PART: Final = 0.6", "ROUNDS_PART: Final = 0.3"),),
         ("tests/test_tailing.py", "-k", "within_seconds"),
     ),
+    Bug(
+        "the thread that decodes opens the database too",
+        "etl/pipeline.py",
+        (
+            (
+                "    decode = decoder(job.destination, job.stream, flight.window)\n",
+                "    def decode(records: Iterable[bytes]) -> Records:\n"
+                "        return decoder(job.destination, job.stream, flight.window)(records)\n",
+            ),
+        ),
+        ("tests/test_requests.py", "-k", "no_thread_but"),
+    ),
+    Bug(
+        "connections take turns, and each fills a cache",
+        "etl/database.py",
+        ((', "pool_use_lifo": True}', "}"),),
+        ("tests/test_database.py", "-k", "the_same_connection and sqlite"),
+    ),
 ]
