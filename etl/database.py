@@ -108,6 +108,7 @@ def _options(url: sa.URL, lock_seconds: int) -> dict[str, Any]:
             "connect_args": {
                 "connect_timeout": CONNECT_SECONDS,
                 "application_name": "audit-etl",
+                "client_encoding": "utf8",  # else the environment's, or the database's
                 "options": _POSTGRESQL.format(lock_seconds=lock_seconds),
             },
             "pool_pre_ping": True,

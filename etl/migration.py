@@ -13,19 +13,34 @@ from alembic.config import Config
 
 from etl.bundled import bundled
 from etl.database import LOCK_SECONDS, describe, translated
-from etl.errors import DestinationUnavailable
+from etl.errors import ConfigurationError, DestinationUnavailable
 
 
 def upgrade(engine: sa.Engine) -> None:
     """Bring the database to the newest schema; nothing changes if it is there.
 
     Raises:
+        ConfigurationError: a PostgreSQL database does not hold every character.
         DestinationUnavailable: the database refused; on SQLite and PostgreSQL each migration is
             then whole or absent, on MySQL and MariaDB a part of one may stay, and the next
             upgrade completes it.
     """
     with translated(engine), engine.begin() as connection, alone(connection):
+        _require_unicode(connection)
         command.upgrade(_config(connection), "head")
+
+
+def _require_unicode(connection: sa.Connection) -> None:
+    """Return if any audit's text can be stored; on MySQL and MariaDB the tables see to that."""
+    if connection.dialect.name != "postgresql":
+        return
+    encoding = connection.exec_driver_sql("SHOW server_encoding").scalar()
+    if encoding != "UTF8":
+        raise ConfigurationError(
+            f"{describe(connection.engine)} has the encoding {encoding}, which does not hold every "
+            "character of an audit: create it with CREATE DATABASE ... ENCODING 'UTF8' "
+            "TEMPLATE template0"
+        )
 
 
 def check(engine: sa.Engine) -> None:

@@ -111,19 +111,34 @@ def _table(name: str, *items: sa.schema.SchemaItem) -> sa.Table:
     )
 
 
-_Text = sa.Text().with_variant(mysql.LONGTEXT(), "mysql", "mariadb")
+#: PostgreSQL's order of texts byte by byte. Another order comes from the system's libraries, whose
+#: update can leave an index unsorted: a key that is there would not be found, and inserted again.
+_BYTE_ORDER: Final = "C"
+
+
+def _string(length: int) -> sa.String:
+    """A text of up to `length` characters."""
+    in_bytes = sa.String(length, collation=_BYTE_ORDER)
+    return sa.String(length).with_variant(in_bytes, "postgresql")
+
+
+_Text = (
+    sa.Text()
+    .with_variant(sa.Text(collation=_BYTE_ORDER), "postgresql")
+    .with_variant(mysql.LONGTEXT(), "mysql", "mariadb")
+)
 _Json = (
     sa.Text()
     .with_variant(postgresql.JSONB(), "postgresql")
     .with_variant(mysql.JSON(), "mysql", "mariadb")
 )
-_Name = sa.String(64)
+_Name = _string(64)
 
 #: `Column.info` of a JSON column: what it holds, for destinations that have types for it.
 SHAPE: Final = "shape"
 TEXTS: Final = {SHAPE: "list of texts"}
 TEXT_MAP: Final = {SHAPE: "map of texts"}
-_Id = sa.String(255)
+_Id = _string(255)
 
 
 def _index(table: str, *columns: str) -> sa.Index:
@@ -202,9 +217,9 @@ early_audits: Final = _table(
 audit_services: Final = _table(
     "audit_services",
     sa.Column("organization", _Name, primary_key=True),
-    sa.Column("service", sa.String(128), primary_key=True),
-    sa.Column("entity_type", sa.String(128), primary_key=True),
-    sa.Column("action", sa.String(128), primary_key=True),
+    sa.Column("service", _string(128), primary_key=True),
+    sa.Column("entity_type", _string(128), primary_key=True),
+    sa.Column("action", _string(128), primary_key=True),
     sa.Column("realtime", sa.Boolean(create_constraint=False), nullable=False),
     sa.Column("first_seen", UtcTime(), nullable=False),
     sa.Column("last_seen", UtcTime(), nullable=False),
@@ -215,7 +230,7 @@ _Serial = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 audit_rejects: Final = _table(
     "audit_rejects",
     sa.Column("organization", _Name, primary_key=True),
-    sa.Column("digest", sa.String(64), primary_key=True),  # SHA-256 of raw: asked twice, kept once
+    sa.Column("digest", _string(64), primary_key=True),  # SHA-256 of raw: asked twice, kept once
     sa.Column("reason", _Text, nullable=False),
     sa.Column("raw", _Text, nullable=False),
     sa.Column("received_at", UtcTime(), nullable=False),
@@ -224,7 +239,7 @@ audit_rejects: Final = _table(
 watermarks: Final = _table(
     "watermarks",
     sa.Column("organization", _Name, primary_key=True),
-    sa.Column("stream", sa.String(128), primary_key=True),
+    sa.Column("stream", _string(128), primary_key=True),
     sa.Column("begins_at", UtcTime(), nullable=False),
     sa.Column("watermark", UtcTime(), nullable=False),
     sa.Column("updated_at", UtcTime(), nullable=False),
@@ -234,7 +249,7 @@ receipts: Final = _table(
     "receipts",
     sa.Column("receipt_id", _Serial, primary_key=True, autoincrement=True),
     sa.Column("organization", _Name, nullable=False),
-    sa.Column("stream", sa.String(128), nullable=False),
+    sa.Column("stream", _string(128), nullable=False),
     sa.Column("window_start", UtcTime(), nullable=False),
     sa.Column("window_end", UtcTime(), nullable=False),
     sa.Column("query_id", _Id, nullable=False),
@@ -251,9 +266,9 @@ receipts: Final = _table(
 late_arrivals: Final = _table(
     "late_arrivals",
     sa.Column("organization", _Name, primary_key=True),
-    sa.Column("stream", sa.String(128), primary_key=True),
-    sa.Column("month", sa.String(7), primary_key=True),  # of the load, YYYY-MM
-    sa.Column("service", sa.String(128), primary_key=True),
+    sa.Column("stream", _string(128), primary_key=True),
+    sa.Column("month", _string(7), primary_key=True),  # of the load, YYYY-MM
+    sa.Column("service", _string(128), primary_key=True),
     sa.Column("over_seconds", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("audits", sa.BigInteger, nullable=False),
 )
@@ -262,7 +277,7 @@ verifications: Final = _table(
     "verifications",
     sa.Column("verification_id", _Serial, primary_key=True, autoincrement=True),
     sa.Column("organization", _Name, nullable=False),
-    sa.Column("stream", sa.String(128), nullable=False),
+    sa.Column("stream", _string(128), nullable=False),
     sa.Column("window_start", UtcTime(), nullable=False),
     sa.Column("window_end", UtcTime(), nullable=False),
     sa.Column("events", sa.BigInteger, nullable=False),
@@ -276,7 +291,7 @@ verifications: Final = _table(
 queries: Final = _table(
     "queries",
     sa.Column("organization", _Name, primary_key=True),
-    sa.Column("stream", sa.String(128), primary_key=True),
+    sa.Column("stream", _string(128), primary_key=True),
     sa.Column("window_start", UtcTime(), primary_key=True),
     sa.Column("window_end", UtcTime(), primary_key=True),
     sa.Column("query_id", _Id, nullable=False),
@@ -286,8 +301,8 @@ queries: Final = _table(
 
 leases: Final = _table(
     "leases",
-    sa.Column("name", sa.String(200), primary_key=True),
-    sa.Column("holder", sa.String(255), nullable=False),
+    sa.Column("name", _string(200), primary_key=True),
+    sa.Column("holder", _string(255), nullable=False),
     sa.Column("token", sa.BigInteger, nullable=False),
     sa.Column("acquired_at", UtcTime(), nullable=False),
     sa.Column("expires_at", UtcTime(), nullable=False),

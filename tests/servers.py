@@ -42,12 +42,16 @@ def mariadb() -> str | None:
 
 
 @contextmanager
-def fresh_database(server: str) -> Iterator[str]:
-    """The URL of an empty database on the server, dropped afterwards."""
+def fresh_database(server: str, options: str = "") -> Iterator[str]:
+    """The URL of an empty database on the server, dropped afterwards.
+
+    Args:
+        options: what CREATE DATABASE is given besides its name.
+    """
     name = f"audit_etl_{uuid4().hex[:12]}"
     admin = sa.create_engine(server, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
     with admin.connect() as connection:
-        connection.exec_driver_sql(f"CREATE DATABASE {name}")
+        connection.exec_driver_sql(f"CREATE DATABASE {name} {options}")
     try:
         yield sa.make_url(server).set(database=name).render_as_string(hide_password=False)
     finally:

@@ -4,7 +4,7 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,9 +14,11 @@ from sqlalchemy import event
 from etl import migration
 from etl.database import checkpointed, open_engine, transact
 from etl.destinations.presence import absent_of
+from etl.destinations.sql import SqlDestination
 from etl.errors import DestinationUnavailable
 from etl.schema import audit_events, early_audits
-from tests.samples import LOADED_AT
+from tests.holdings import audits_in
+from tests.samples import LOADED_AT, audits, batch, draft, hours, load_into, record, unfenced
 
 ROW = {"organization": "default", "id": "a", "loaded_at": LOADED_AT}
 
@@ -68,6 +70,24 @@ def test_of_two_transactions_that_wait_for_each_other_both_complete(engine: sa.E
     with engine.connect() as connection:
         names = connection.execute(sa.select(early_audits.c.organization)).scalars()
         assert {"".join(sorted(name)) for name in names} == {"".join(sorted("defaultab"))}
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+def test_an_encoding_of_the_environment_changes_no_text(
+    database_url: str, encoding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGCLIENTENCODING", encoding)
+    engine = open_engine(database_url)
+    migration.upgrade(engine)
+    shown = [record("a", 0.5, entity={"name": "Zoë"}, context={"名前": "Zoë"})]
+    with closing(SqlDestination(engine, lambda: LOADED_AT)) as destination:
+        load_into(destination, draft(hours(0, 1)), [batch(*shown)], unfenced)
+    monkeypatch.delenv("PGCLIENTENCODING")
+
+    engine = open_engine(database_url)
+    assert audits_in(engine) == audits(shown)
+    engine.dispose()
 
 
 #: How another session takes a row for itself, which on SQLite is the file, or a table.

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from etl import schema
-from etl.destinations.rows import Bound, rows_of
+from etl.destinations.rows import bound_for, rows_of
 from etl.records import Audit, Batch, Reject, lenient, normalise, split, split_array
 from etl.records.lenient import clean
 from etl.services import ServiceAction, known, refresh
@@ -73,7 +73,7 @@ def check(record: bytes) -> None:
 
 
 def assert_that_every_database_holds(audit: Audit) -> None:
-    bound = Bound(time=lambda instant: instant, utf8=bytes.decode)
+    bound = bound_for("mariadb")._replace(time=lambda instant: instant)
     for table, rows in rows_of("acme", [audit], LOADED_AT, bound):
         for row in rows:
             for column, value in zip(table.c, row, strict=True):

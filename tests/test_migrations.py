@@ -10,7 +10,7 @@ from sqlalchemy import event
 
 from etl import migration, schema
 from etl.database import open_engine, require_schema, schema_version
-from etl.errors import DestinationUnavailable, SchemaBehind
+from etl.errors import ConfigurationError, DestinationUnavailable, SchemaBehind
 from tests import servers
 
 
@@ -34,6 +34,31 @@ def test_the_migrations_can_be_undone_and_done_again(engine: sa.Engine) -> None:
 
     migration.upgrade(engine)
     migration.check(engine)
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_no_order_of_texts_depends_on_the_libraries_of_the_server(engine: sa.Engine) -> None:
+    others = (
+        "SELECT table_name, column_name FROM information_schema.columns "
+        "WHERE table_schema = 'public' AND collation_name IS DISTINCT FROM 'C' "
+        "AND data_type IN ('text', 'character varying') AND table_name <> 'alembic_version'"
+    )
+    with engine.connect() as connection:
+        assert connection.exec_driver_sql(others).all() == []
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+def test_a_database_that_does_not_hold_every_character_is_refused(
+    postgres_server: str, encoding: str
+) -> None:
+    options = f"ENCODING '{encoding}' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'"
+    with servers.fresh_database(postgres_server, options) as url:
+        engine = open_engine(url)
+        with pytest.raises(ConfigurationError, match=f"has the encoding {encoding}, .*'UTF8'"):
+            migration.upgrade(engine)
+        with engine.connect() as connection:
+            assert sa.inspect(connection).get_table_names() == []
+        engine.dispose()
 
 
 def test_the_program_asks_for_the_newest_migration() -> None:

@@ -6,18 +6,17 @@ server, SQLite in the thread that waits for it, which lets other threads run mea
 """
 
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from functools import cache, partial
+from functools import cache
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Dialect
 
-from etl import schema
 from etl.ahead import Ahead
-from etl.destinations.rows import Bound, Row, is_utf8
+from etl.destinations.rows import Row, bound_for, is_utf8
 
 if TYPE_CHECKING:
     from psycopg.abc import Dumper
@@ -36,12 +35,7 @@ class Inserter:
 
     def __init__(self, dialect: Dialect) -> None:
         self._dialect = dialect
-        self.bound = Bound(
-            time=schema.sqlite_time
-            if dialect.name == "sqlite"
-            else partial(schema.bound_time, dialect_name=dialect.name),
-            utf8=bytes.decode if dialect.name in {"mysql", "mariadb"} else bytes,
-        )
+        self.bound = bound_for(dialect.name)
 
     def insert(self, connection: sa.Connection, *tables: tuple[sa.Table, Iterable[Row]]) -> None:
         """Insert rows, none of which may be there, table by table.
@@ -73,25 +67,31 @@ def _of_one_row(dialect: Dialect, table: sa.Table) -> str:
 
 def _copy(connection: sa.Connection, table: sa.Table, rows: Iterator[Row]) -> None:
     columns = ", ".join(column.name for column in table.c)
-    statement = f"COPY {table.name} ({columns}) FROM STDIN"
+    statement = f"COPY {table.name} ({columns}) FROM STDIN (FORMAT BINARY)"
     with _driver(connection, statement) as driver, driver.cursor() as cursor:
-        cursor.adapters.register_dumper(bytes, _utf8_dumper())
+        for kind, dumper in _binary_dumpers():
+            cursor.adapters.register_dumper(kind, dumper)
         with cursor.copy(statement) as copy:
             for row in rows:
                 copy.write_row(row)
 
 
 @cache
-def _utf8_dumper() -> "type[Dumper]":
+def _binary_dumpers() -> "Sequence[tuple[type, type[Dumper]]]":
+    """How psycopg is to write what rows hold besides texts and flags."""
     from psycopg.adapt import Dumper
+    from psycopg.pq import Format
+    from psycopg.types.numeric import Int4BinaryDumper
 
-    class Utf8(Dumper):
-        """Gives a text that is UTF-8 already as it is; psycopg takes bytes for `bytea`."""
+    class AsItIs(Dumper):
+        """Gives bytes as they are, for `Bound` has made them; psycopg takes bytes for `bytea`."""
+
+        format = Format.BINARY
 
         def dump(self, obj: bytes) -> bytes:
             return obj
 
-    return Utf8
+    return (bytes, AsItIs), (int, Int4BinaryDumper)
 
 
 def _insert_in_steps(

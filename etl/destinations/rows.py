@@ -1,8 +1,10 @@
 """Audits as rows of the tables, as drivers take them."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
+from functools import partial
 from hashlib import sha256
+from struct import Struct
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -14,24 +16,42 @@ from etl.records import Audit, Reject
 Row = tuple[object, ...]
 
 _ENCODE: Final = msgspec.json.Encoder().encode
+_INT8: Final = Struct("!q").pack
+_DAY_SECONDS: Final = 24 * 60 * 60
+_POSTGRESQL_EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
+#: Precedes the text of a JSONB value in PostgreSQL's binary form.
+_JSONB_VERSION: Final = b"\x01"
 
 
 class Bound(NamedTuple):
-    """How a driver takes what is not a plain text.
+    """How a database takes what is not a plain text.
 
     Attributes:
         time: an instant.
         utf8: a text, from its UTF-8.
+        json: a list or a map, as JSON.
     """
 
     time: Callable[[datetime], object]
     utf8: Callable[[bytes], object]
+    json: Callable[[object], object]
 
-    def json(self) -> Callable[[object], object]:
-        """What makes the JSON of a list or a map, a text too."""
-        if self.utf8 is bytes:
-            return _ENCODE
-        return lambda value: self.utf8(_ENCODE(value))
+
+def bound_for(dialect_name: str) -> Bound:
+    """What makes values as `Inserter` has them inserted into a database of the dialect."""
+    if dialect_name == "sqlite":
+        return Bound(schema.sqlite_time, bytes, _ENCODE)
+    if dialect_name == "postgresql":  # bytes of its binary form
+        return Bound(_binary_time, bytes, lambda value: _JSONB_VERSION + _ENCODE(value))
+    time = partial(schema.bound_time, dialect_name=dialect_name)
+    return Bound(time, bytes.decode, lambda value: _ENCODE(value).decode())
+
+
+def _binary_time(instant: datetime) -> bytes:
+    """PostgreSQL's own form of `instant`, which is aware: microseconds since 2000, 8 bytes."""
+    since = instant - _POSTGRESQL_EPOCH
+    seconds = since.days * _DAY_SECONDS + since.seconds
+    return _INT8(seconds * 1_000_000 + since.microseconds // 1000 * 1000)
 
 
 def is_utf8(column: sa.Column[Any]) -> bool:
@@ -47,8 +67,8 @@ def rows_of(
     A change's position is its index in the record, from 0.
     """
     yield schema.audit_events, _event_rows(organization, audits, bound.time(loaded_at), bound)
-    yield schema.audit_property_changes, _property_rows(organization, audits, bound.json())
-    yield schema.audit_entity_changes, _entity_rows(organization, audits, bound.json())
+    yield schema.audit_property_changes, _property_rows(organization, audits, bound.json)
+    yield schema.audit_entity_changes, _entity_rows(organization, audits, bound.json)
 
 
 # A call for each row would take a quarter of the time again.
@@ -57,7 +77,7 @@ def rows_of(
 def _event_rows(
     organization: str, audits: Sequence[Audit], loaded_at: object, bound: Bound
 ) -> Iterator[Row]:
-    time, utf8, json = bound.time, bound.utf8, bound.json()
+    time, utf8, json = bound.time, bound.utf8, bound.json
     for audit in audits:
         remote_ips, params, context = audit.remote_ips, audit.message_params, audit.context
         yield (

@@ -19,13 +19,23 @@ TIME = (
     .with_variant(postgresql.TIMESTAMP(timezone=True, precision=3), "postgresql")
     .with_variant(mysql.DATETIME(fsp=3), "mysql", "mariadb")
 )
-TEXT = sa.Text().with_variant(mysql.LONGTEXT(), "mysql", "mariadb")
+#: PostgreSQL's order of texts byte by byte.
+BYTE_ORDER = "C"
+TEXT = (
+    sa.Text()
+    .with_variant(sa.Text(collation=BYTE_ORDER), "postgresql")
+    .with_variant(mysql.LONGTEXT(), "mysql", "mariadb")
+)
 JSON = (
     sa.Text()
     .with_variant(postgresql.JSONB(), "postgresql")
     .with_variant(mysql.JSON(), "mysql", "mariadb")
 )
 SERIAL = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+
+
+def _string(length: int) -> sa.String:
+    return sa.String(length).with_variant(sa.String(length, collation=BYTE_ORDER), "postgresql")
 
 
 def _create(name: str, *items: sa.schema.SchemaItem) -> None:
@@ -53,8 +63,8 @@ def _index(name: str, table: str, columns: list[str], *, texts: str = "") -> Non
 def upgrade() -> None:
     _create(
         "audit_entity_changes",
-        sa.Column("organization", sa.String(64), nullable=False),
-        sa.Column("event_id", sa.String(255), nullable=False),
+        sa.Column("organization", _string(64), nullable=False),
+        sa.Column("event_id", _string(255), nullable=False),
         sa.Column("position", sa.Integer, autoincrement=False, nullable=False),
         sa.Column("entity_type", TEXT),
         sa.Column("entity_id", TEXT),
@@ -67,8 +77,8 @@ def upgrade() -> None:
     )
     _create(
         "audit_events",
-        sa.Column("organization", sa.String(64), nullable=False),
-        sa.Column("id", sa.String(255), nullable=False),
+        sa.Column("organization", _string(64), nullable=False),
+        sa.Column("id", _string(255), nullable=False),
         sa.Column("event_date", TIME, nullable=False),
         sa.Column("service_name", TEXT),
         sa.Column("action", TEXT),
@@ -118,8 +128,8 @@ def upgrade() -> None:
         op.execute("ALTER TABLE audit_events SET (toast_tuple_target = 4080)")
     _create(
         "audit_property_changes",
-        sa.Column("organization", sa.String(64), nullable=False),
-        sa.Column("event_id", sa.String(255), nullable=False),
+        sa.Column("organization", _string(64), nullable=False),
+        sa.Column("event_id", _string(255), nullable=False),
         sa.Column("position", sa.Integer, autoincrement=False, nullable=False),
         sa.Column("property", TEXT),
         sa.Column("old_values", JSON),
@@ -130,8 +140,8 @@ def upgrade() -> None:
     )
     _create(
         "audit_rejects",
-        sa.Column("organization", sa.String(64), nullable=False),
-        sa.Column("digest", sa.String(64), nullable=False),
+        sa.Column("organization", _string(64), nullable=False),
+        sa.Column("digest", _string(64), nullable=False),
         sa.Column("reason", TEXT, nullable=False),
         sa.Column("raw", TEXT, nullable=False),
         sa.Column("received_at", TIME, nullable=False),
@@ -139,10 +149,10 @@ def upgrade() -> None:
     )
     _create(
         "audit_services",
-        sa.Column("organization", sa.String(64), nullable=False),
-        sa.Column("service", sa.String(128), nullable=False),
-        sa.Column("entity_type", sa.String(128), nullable=False),
-        sa.Column("action", sa.String(128), nullable=False),
+        sa.Column("organization", _string(64), nullable=False),
+        sa.Column("service", _string(128), nullable=False),
+        sa.Column("entity_type", _string(128), nullable=False),
+        sa.Column("action", _string(128), nullable=False),
         sa.Column("realtime", sa.Boolean(create_constraint=False), nullable=False),
         sa.Column("first_seen", TIME, nullable=False),
         sa.Column("last_seen", TIME, nullable=False),
@@ -152,17 +162,17 @@ def upgrade() -> None:
     )
     _create(
         "early_audits",
-        sa.Column("organization", sa.String(64), nullable=False),
-        sa.Column("id", sa.String(255), nullable=False),
+        sa.Column("organization", _string(64), nullable=False),
+        sa.Column("id", _string(255), nullable=False),
         sa.Column("loaded_at", TIME, nullable=False),
         sa.PrimaryKeyConstraint("organization", "id", name="pk_early_audits"),
     )
     _create(
         "late_arrivals",
-        sa.Column("organization", sa.String(64), nullable=False),
-        sa.Column("stream", sa.String(128), nullable=False),
-        sa.Column("month", sa.String(7), nullable=False),
-        sa.Column("service", sa.String(128), nullable=False),
+        sa.Column("organization", _string(64), nullable=False),
+        sa.Column("stream", _string(128), nullable=False),
+        sa.Column("month", _string(7), nullable=False),
+        sa.Column("service", _string(128), nullable=False),
         sa.Column("over_seconds", sa.BigInteger, autoincrement=False, nullable=False),
         sa.Column("audits", sa.BigInteger, nullable=False),
         sa.PrimaryKeyConstraint(
@@ -176,8 +186,8 @@ def upgrade() -> None:
     )
     _create(
         "leases",
-        sa.Column("name", sa.String(200), nullable=False),
-        sa.Column("holder", sa.String(255), nullable=False),
+        sa.Column("name", _string(200), nullable=False),
+        sa.Column("holder", _string(255), nullable=False),
         sa.Column("token", sa.BigInteger, nullable=False),
         sa.Column("acquired_at", TIME, nullable=False),
         sa.Column("expires_at", TIME, nullable=False),
@@ -185,12 +195,12 @@ def upgrade() -> None:
     )
     _create(
         "queries",
-        sa.Column("organization", sa.String(64), nullable=False),
-        sa.Column("stream", sa.String(128), nullable=False),
+        sa.Column("organization", _string(64), nullable=False),
+        sa.Column("stream", _string(128), nullable=False),
         sa.Column("window_start", TIME, nullable=False),
         sa.Column("window_end", TIME, nullable=False),
-        sa.Column("query_id", sa.String(255), nullable=False),
-        sa.Column("schedule", sa.String(64), nullable=False),
+        sa.Column("query_id", _string(255), nullable=False),
+        sa.Column("schedule", _string(64), nullable=False),
         sa.Column("asked_at", TIME, nullable=False),
         sa.PrimaryKeyConstraint(
             "organization", "stream", "window_start", "window_end", name="pk_queries"
@@ -199,16 +209,16 @@ def upgrade() -> None:
     _create(
         "receipts",
         sa.Column("receipt_id", SERIAL, autoincrement=True, nullable=False),
-        sa.Column("organization", sa.String(64), nullable=False),
-        sa.Column("stream", sa.String(128), nullable=False),
+        sa.Column("organization", _string(64), nullable=False),
+        sa.Column("stream", _string(128), nullable=False),
         sa.Column("window_start", TIME, nullable=False),
         sa.Column("window_end", TIME, nullable=False),
-        sa.Column("query_id", sa.String(255), nullable=False),
+        sa.Column("query_id", _string(255), nullable=False),
         sa.Column("events", sa.BigInteger, nullable=False),
         sa.Column("new_events", sa.BigInteger, nullable=False),
         sa.Column("rejects", sa.BigInteger, nullable=False),
         sa.Column("requests", sa.BigInteger, nullable=False),
-        sa.Column("schedule", sa.String(64), nullable=False),
+        sa.Column("schedule", _string(64), nullable=False),
         sa.Column("started_at", TIME, nullable=False),
         sa.Column("loaded_at", TIME, nullable=False),
         sa.PrimaryKeyConstraint("receipt_id", name="pk_receipts"),
@@ -221,8 +231,8 @@ def upgrade() -> None:
     _create(
         "verifications",
         sa.Column("verification_id", SERIAL, autoincrement=True, nullable=False),
-        sa.Column("organization", sa.String(64), nullable=False),
-        sa.Column("stream", sa.String(128), nullable=False),
+        sa.Column("organization", _string(64), nullable=False),
+        sa.Column("stream", _string(128), nullable=False),
         sa.Column("window_start", TIME, nullable=False),
         sa.Column("window_end", TIME, nullable=False),
         sa.Column("events", sa.BigInteger, nullable=False),
@@ -235,8 +245,8 @@ def upgrade() -> None:
     _index("ix_verifications_stream", "verifications", ["organization", "stream"])
     _create(
         "watermarks",
-        sa.Column("organization", sa.String(64), nullable=False),
-        sa.Column("stream", sa.String(128), nullable=False),
+        sa.Column("organization", _string(64), nullable=False),
+        sa.Column("stream", _string(128), nullable=False),
         sa.Column("begins_at", TIME, nullable=False),
         sa.Column("watermark", TIME, nullable=False),
         sa.Column("updated_at", TIME, nullable=False),

@@ -8,16 +8,19 @@ import json
 import os
 import sqlite3
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from datetime import datetime
 from pathlib import Path
+from struct import Struct
 from typing import Any, Final
 
+import msgspec
 import sqlalchemy as sa
 
 from etl import migration, schema
 from etl.database import open_engine
+from etl.destinations.rows import bound_for
 from tests.benchmarks.meter import Meter, windows
 
 #: Audits that are prepared together; about what the product puts into one transaction.
@@ -26,7 +29,12 @@ PIECE: Final = 5_000
 CHUNK: Final = 1024 * 1024
 CHILDREN: Final = (schema.audit_property_changes, schema.audit_entity_changes)
 TABLES: Final = (schema.audit_events, *CHILDREN)
-_ESCAPES: Final = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
+#: Of a binary COPY: its beginning and end, and what precedes a row and a value.
+_HEADER: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+_TRAILER: Final = b"\xff\xff"
+_COUNT: Final = Struct("!h").pack
+_LENGTH: Final = Struct("!i").pack
+_NULL: Final = _LENGTH(-1)
 
 Rows = list[tuple[Any, ...]]
 
@@ -73,7 +81,7 @@ def inserted(meter: Meter) -> tuple[int, int]:
 
 
 def copied(meter: Meter) -> tuple[int, int]:
-    """Bare COPY of prepared text into PostgreSQL."""
+    """Bare COPY of prepared rows, in PostgreSQL's binary form, into PostgreSQL."""
     engine, rows = _empty(), 0
     with closing(engine.raw_connection()) as connection:
         driver: Any = connection.driver_connection
@@ -81,8 +89,10 @@ def copied(meter: Meter) -> tuple[int, int]:
             with meter.on(), driver.cursor() as cursor:
                 for table in TABLES:
                     with (
-                        _text_of(number, table).open("rb") as file,
-                        cursor.copy(f"COPY {table.name} ({_columns(table)}) FROM STDIN") as copy,
+                        _copy_of(number, table).open("rb") as file,
+                        cursor.copy(
+                            f"COPY {table.name} ({_columns(table)}) FROM STDIN (FORMAT BINARY)"
+                        ) as copy,
                     ):
                         while chunk := file.read(CHUNK):
                             copy.write(chunk)
@@ -91,17 +101,18 @@ def copied(meter: Meter) -> tuple[int, int]:
     return rows, 0
 
 
-def write_texts() -> None:
-    """Write what COPY is to be given, a file for each window and table, into BENCH_TEXTS."""
+def write_copies() -> None:
+    """Write what COPY is to be given, a file for each window and table, into BENCH_COPIES."""
     for number, window in enumerate(windows()):
-        files = [
-            _text_of(number, table).open("w", encoding="utf-8", newline="") for table in TABLES
-        ]
+        files = [_copy_of(number, table).open("wb") for table in TABLES]
+        for file in files:
+            file.write(_HEADER)
         for piece in pieces(window):
             for table, file, of_table in zip(TABLES, files, piece, strict=True):
-                times = {n for n, c in enumerate(table.c) if isinstance(c.type, schema.UtcTime)}
-                file.writelines(_line(row, times) for row in of_table)
+                forms = [_form_of(column) for column in table.c]
+                file.writelines(_record(row, forms) for row in of_table)
         for file in files:
+            file.write(_TRAILER)
             file.close()
 
 
@@ -127,15 +138,28 @@ def _columns(table: sa.Table, prefix: str = "") -> str:
     return ", ".join(f"{prefix}{column.name}" for column in table.c)
 
 
-def _text_of(number: int, table: sa.Table) -> Path:
-    return Path(os.environ["BENCH_TEXTS"]) / f"{table.name}-{number}.txt"
+def _copy_of(number: int, table: sa.Table) -> Path:
+    return Path(os.environ["BENCH_COPIES"]) / f"{table.name}-{number}.copy"
 
 
-def _line(row: tuple[Any, ...], times: set[int]) -> str:
-    values = (f"{v}+00" if n in times and v is not None else v for n, v in enumerate(row))
-    return "\t".join("\\N" if v is None else str(v).translate(_ESCAPES) for v in values) + "\n"
+def _form_of(column: sa.Column[Any]) -> Callable[[Any], Any]:
+    """What makes PostgreSQL's binary form of the column's values, as SQLite gave them."""
+    bound = bound_for("postgresql")
+    if isinstance(column.type, schema.UtcTime):
+        return lambda text: bound.time(schema.read_time(text))
+    if schema.SHAPE in column.info:
+        return lambda text: bound.json(msgspec.Raw(text.encode()))
+    if isinstance(column.type, sa.Boolean):
+        return Struct("!?").pack
+    return Struct("!i").pack if isinstance(column.type, sa.Integer) else str.encode
+
+
+def _record(row: tuple[Any, ...], forms: Sequence[Callable[[Any], Any]]) -> bytes:
+    values = [None if v is None else form(v) for form, v in zip(forms, row, strict=True)]
+    fields = (_NULL if v is None else _LENGTH(len(v)) + v for v in values)
+    return _COUNT(len(row)) + b"".join(fields)
 
 
 if __name__ == "__main__":
     if sys.argv[1:] == ["write"]:
-        write_texts()
+        write_copies()

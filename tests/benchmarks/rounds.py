@@ -66,7 +66,7 @@ class Stage:
         """`variables`, and with them the rows that the bare loads load."""
         with TemporaryDirectory(dir=self.home) as folder:
             file = Path(folder) / "prepared.db"
-            env = variables | {"BENCH_PREPARED": str(file), "BENCH_TEXTS": folder}
+            env = variables | {"BENCH_PREPARED": str(file), "BENCH_COPIES": folder}
             sqlite = {"AUDIT_ETL_DESTINATION": f"sqlite:///{file}"}
             run_module("contenders", "sqlite", env=env | sqlite)
             run_module("limits", "write", env=env)

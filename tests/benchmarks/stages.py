@@ -16,7 +16,7 @@ from typing import Final, TypeVar
 from etl.app import App
 from etl.config import load
 from etl.destinations.lake.columns import table_of
-from etl.destinations.rows import Bound, rows_of
+from etl.destinations.rows import bound_for, rows_of
 from etl.progress import Draft, Stream
 from etl.records import Batch, Page, keyed, normalise
 from etl.window import cut
@@ -41,7 +41,7 @@ def main() -> None:
         batches = timed("decode into typed rows", lambda: [normalise(p.records) for p in pages])
         timed("read keys alone, of what was loaded", lambda: [keyed(p.records) for p in pages])
         audits = [audit for batch in batches for audit in batch.audits]
-        bound = Bound(time=str, utf8=bytes)
+        bound = bound_for("sqlite")
         timed(
             "rows for SQL, of changes too",
             lambda: [[*rows] for _, rows in rows_of("default", audits, now, bound)],
