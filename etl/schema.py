@@ -69,7 +69,7 @@ def bound_time(value: datetime, dialect_name: str) -> datetime | str:
     if value.tzinfo is not UTC:
         value = value.astimezone(UTC)
     if dialect_name == "sqlite":
-        return sqlite_time(value)
+        return text_time(value)
     if value.microsecond % 1000:
         value = value.replace(microsecond=value.microsecond // 1000 * 1000)
     return value if dialect_name == "postgresql" else value.replace(tzinfo=None)
@@ -80,8 +80,8 @@ _TWO: Final = [f"{number:02}" for number in range(60)]
 _THREE: Final = [f"{number:03}" for number in range(1000)]
 
 
-def sqlite_time(value: datetime) -> str:
-    """`bound_time` of an instant whose time zone is UTC.
+def text_time(value: datetime) -> str:
+    """The text `YYYY-MM-DD HH:MM:SS.mmm` of an instant whose time zone is UTC.
 
     It is `isoformat(" ", "milliseconds")` without the offset, in half of the time.
     """

@@ -248,12 +248,25 @@ def test_what_databases_refuse_is_held_all_the_same(
     assert place.audits() == sorted(audits(shown), key=lambda a: a.id)
 
 
+def test_an_audit_of_several_megabytes_is_loaded_beside_others(
+    destination: AnyDestination, place: Place
+) -> None:
+    long = "'" + "é" * 2_900_000  # of two bytes, twice in a row; a packet of MariaDB ends at 16 MiB
+    shown = [record("a", 0.1), record("b", 0.2, message={"message": long}), record("c", 0.3)]
+
+    receipt = load_into(destination, draft(hours(0, 1)), [batch(*shown)], unfenced)
+
+    assert receipt.new_events == 3
+    assert place.audits() == audits(shown)
+
+
 def test_a_large_window_is_loaded_in_several_transactions(
     destination: AnyDestination, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sql_module, "GROUP_BYTES", 2_000)
     monkeypatch.setattr(presence, "LISTED_KEYS", 3)
     monkeypatch.setattr(inserting, "SQLITE_VALUES", 60)
+    monkeypatch.setattr(inserting, "MYSQL_CHARACTERS", 4_000)
     shown = [record(f"{n:03}", n / 100) for n in range(60)]
     pages = [batch(*shown[n : n + 10]) for n in range(0, 60, 7)]
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from functools import partial
 from hashlib import sha256
 from struct import Struct
 from typing import Any, Final, NamedTuple
@@ -40,11 +39,10 @@ class Bound(NamedTuple):
 def bound_for(dialect_name: str) -> Bound:
     """What makes values as `Inserter` has them inserted into a database of the dialect."""
     if dialect_name == "sqlite":
-        return Bound(schema.sqlite_time, bytes, _ENCODE)
+        return Bound(schema.text_time, bytes, _ENCODE)
     if dialect_name == "postgresql":  # bytes of its binary form
         return Bound(_binary_time, bytes, lambda value: _JSONB_VERSION + _ENCODE(value))
-    time = partial(schema.bound_time, dialect_name=dialect_name)
-    return Bound(time, bytes.decode, lambda value: _ENCODE(value).decode())
+    return Bound(schema.text_time, bytes.decode, lambda value: _ENCODE(value).decode())
 
 
 def _binary_time(instant: datetime) -> bytes:
