@@ -78,8 +78,8 @@ def dying_at(
             (pq.ParquetWriter, "write_table"),
             (pq.ParquetWriter, "close"),
             (fs, "copy_files"),
-            (inserting, "_insert_table"),
-            (inserting, "_of_many_rows"),
+            (inserting, "_copy"),
+            (inserting, "_execute"),
         ):
             stepping(owner, name)
         event.listen(engine, "before_cursor_execute", next_step)

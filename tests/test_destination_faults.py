@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -13,6 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy import event
 
 from etl.app import clock
+from etl.destinations import rows
 from etl.destinations import sql as sql_module
 from etl.destinations.sql import SqlDestination
 from etl.errors import DestinationUnavailable
@@ -88,6 +90,29 @@ def test_sessions_that_are_ended_between_two_pages_are_replaced(
     assert ended >= len(shown) - 1
     assert receipt.new_events == len(shown)
     assert audits_in(engine) == audits(shown)
+
+
+@on_servers
+def test_a_session_that_is_ended_before_rows_are_inserted_is_told_in_the_server_s_words(
+    engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = 0
+
+    def rows_of(*arguments: Any) -> object:
+        nonlocal ended
+        ended += end_sessions(engine, OTHERS)
+        return rows.rows_of(*arguments)
+
+    monkeypatch.setattr(sql_module, "rows_of", rows_of)
+    destination = SqlDestination(engine, lambda: LOADED_AT)
+    shown = batch(record("a"))
+
+    with pytest.raises(DestinationUnavailable, match=r"terminating|gone away|killed|Lost"):
+        load_into(destination, draft(hours(0, 1)), [shown], lambda _: None)
+
+    assert ended >= 1
+    monkeypatch.undo()
+    assert load_into(destination, draft(hours(0, 1)), [shown], lambda _: None).new_events == 1
 
 
 @contextmanager

@@ -64,7 +64,11 @@ class Inserter:
             steps = chain.from_iterable(statements(driver, *of_table) for of_table in tables)
             with closing(Ahead(steps, lambda _: 1, 1, "rows to insert")) as ready:
                 for statement, values in ready:
-                    cursor.execute(statement, *values)
+                    _execute(cursor, statement, values)
+
+
+def _execute(cursor: Any, statement: str, values: tuple[Sequence[object], ...]) -> None:  # noqa: ANN401
+    cursor.execute(statement, *values)
 
 
 def _copy(connection: sa.Connection, table: sa.Table, rows: Iterator[Row]) -> None:
@@ -164,11 +168,17 @@ def _of_many_rows(table: sa.Table, number: int) -> str:
 
 @contextmanager
 def _driver(connection: sa.Connection, statement: str) -> Iterator[Any]:
-    """The driver's connection; its errors get SQLAlchemy's classes, as those of any statement."""
+    """The driver's connection; its errors get SQLAlchemy's classes, as those of any statement.
+
+    Nor is a connection that is lost asked to undo anything: it would only say that it is lost.
+    """
     errors = connection.dialect.loaded_dbapi.Error
+    driver: Any = connection.connection.driver_connection
     try:
-        yield connection.connection.driver_connection
+        yield driver
     except errors as error:
+        if connection.dialect.is_disconnect(error, driver, None):
+            connection.invalidate(error)
         raise sa.exc.DBAPIError.instance(
             statement, None, error, errors, dialect=connection.dialect
         ) from error
