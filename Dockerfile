@@ -1,5 +1,5 @@
 # Two stages: the first installs into a virtual environment, the second is what runs.
-FROM python:3.13-slim AS build
+FROM python:3.13-slim@sha256:7c61056e61ac89e852de05f3dc6fa51a6dd2181797bceed46aa725dd7cb2cd3b AS build
 WORKDIR /src
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 RUN python -m venv /opt/audit-etl
@@ -11,7 +11,7 @@ COPY migrations migrations
 COPY config config
 RUN /opt/audit-etl/bin/pip install --no-deps --no-build-isolation .
 
-FROM python:3.13-slim
+FROM python:3.13-slim@sha256:7c61056e61ac89e852de05f3dc6fa51a6dd2181797bceed46aa725dd7cb2cd3b
 RUN useradd --system --uid 10001 --create-home --home-dir /var/lib/audit-etl audit-etl
 COPY --from=build /opt/audit-etl /opt/audit-etl
 ENV PATH=/opt/audit-etl/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1

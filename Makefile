@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 FUZZ_VENV := .venv-fuzz
 FUZZ_SECONDS ?= 60
+LOCK := $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --upgrade \
+  --no-header --no-annotate
 INSTALL := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
@@ -39,11 +41,10 @@ histories: $(VENV)/dev  ## live 1,000 random histories; AUDIT_ETL_TEST_SEED=N li
 planted: $(VENV)/dev  ## plant bugs in a copy of the tree and see that a test notices each
 	$(BIN)/python -m tests.planted
 
-$(FUZZ_VENV)/atheris: requirements/runtime.txt
+$(FUZZ_VENV)/atheris: requirements/fuzz.txt
 	$(PYTHON) -m venv $(FUZZ_VENV)
 	$(FUZZ_VENV)/bin/python -m pip --disable-pip-version-check install --quiet \
-	  --require-hashes -r requirements/runtime.txt
-	$(FUZZ_VENV)/bin/python -m pip --disable-pip-version-check install --quiet 'atheris>=3,<4'
+	  --require-hashes -r requirements/fuzz.txt
 	@touch $@
 
 fuzz: $(FUZZ_VENV)/atheris  ## let a fuzzer look for answers that break the client, FUZZ_SECONDS=60 each
@@ -71,12 +72,12 @@ format: $(VENV)/dev  ## put the code into its one shape
 	$(BIN)/ruff check --fix .
 
 requirements: $(VENV)/dev  ## pin the newest versions that pyproject.toml allows
-	$(INSTALL) uv
-	$(BIN)/uv pip compile -q pyproject.toml --universal --python-version 3.11 --generate-hashes \
-	  --upgrade --no-header --no-annotate --extra all --group build -o requirements/runtime.txt
-	$(BIN)/uv pip compile -q pyproject.toml --universal --python-version 3.11 --generate-hashes \
-	  --upgrade --no-header --no-annotate --extra all --group build --group dev \
-	  -c requirements/runtime.txt -o requirements/dev.txt
+	$(INSTALL) --require-hashes -r requirements/uv.txt
+	$(LOCK) pyproject.toml --extra all --group build -o requirements/runtime.txt
+	for group in dev fuzz; do \
+	  $(LOCK) pyproject.toml --extra all --group build --group $$group \
+	    -c requirements/runtime.txt -o requirements/$$group.txt || exit 1; done
+	$(LOCK) --group uv -o requirements/uv.txt
 
 clean:  ## remove what these targets made
 	rm -rf $(VENV) $(FUZZ_VENV) .fuzz .venv-bench .mypy_cache .ruff_cache .pytest_cache .hypothesis \

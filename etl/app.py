@@ -6,8 +6,8 @@ setting. It holds nothing that the ledger could tell.
 
 import gc
 import os
-import tempfile
 import threading
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -16,21 +16,24 @@ from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Protocol, Self
-from urllib.parse import urlsplit
+from urllib.parse import unquote
 
 import sqlalchemy as sa
 
-from etl import schema
 from etl.config import Settings
-from etl.database import open_engine, require_schema, schema_version
+from etl.config.urls import default_state
+from etl.database import schema
+from etl.database.engine import describe, open_engine, require_schema, schema_version
 from etl.destinations import AnyDestination
-from etl.destinations.sql import SqlDestination
-from etl.errors import DestinationUnavailable, SchemaBehind
-from etl.genesys.events import Event, to_nobody
+from etl.destinations.sql.destination import SqlDestination
+from etl.destinations.trials import temporary_folder
+from etl.errors import ConfigurationError, DestinationUnavailable, SchemaBehind
+from etl.genesys.client.events import Event, to_nobody
 from etl.genesys.query import AuditSource, connect
-from etl.leases import TENURE, Shared, Tenure, this_process
-from etl.ledger import Ledger
-from etl.progress import Late, Stream
+from etl.ledger import identities
+from etl.ledger.leases import TENURE, Shared, Tenure, this_process
+from etl.ledger.receipts import Ledger
+from etl.model import Discrepancy, Late, Stream
 
 if TYPE_CHECKING:
     from etl.destinations.lake.storage import Storage
@@ -41,9 +44,18 @@ if TYPE_CHECKING:
 GARBAGE_OBJECTS: Final = 50_000
 
 
+#: Linux counts the time that the machine slept by a clock of its own.
+_ELAPSED: Final[int] = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
 def clock() -> datetime:
     """Now, UTC."""
     return datetime.now(UTC)  # noqa: TID251 - this is where the clock is read
+
+
+def monotonic() -> float:
+    """Seconds since some instant, whatever is done to the clock."""
+    return time.clock_gettime(_ELAPSED)
 
 
 def _make_folder(lake: Path) -> None:
@@ -54,6 +66,21 @@ def _make_folder(lake: Path) -> None:
         raise DestinationUnavailable(
             f"the lake {lake} cannot be made: {error.strerror}; check the folders above it"
         ) from None
+
+
+def _require_moved(state: Path) -> None:
+    """Return unless the state lies where earlier versions put it, which took `%41` for `A`.
+
+    Raises:
+        ConfigurationError: it does; the message has the way out.
+    """
+    before = Path(unquote(str(state)))
+    if before != state and before.exists() and not state.exists():
+        raise ConfigurationError(
+            f"the state of this lake is in {before}, where an earlier audit-etl has put it, and "
+            f"belongs in {state}: stop every audit-etl, then move it there, and {before}-wal too "
+            "if there is one"
+        )
 
 
 class Observer(Protocol):
@@ -67,6 +94,10 @@ class Observer(Protocol):
         """Audits were not there yet, although their time had been loaded before."""
         ...
 
+    def answered_oddly(self, stream: Stream, found: Discrepancy) -> None:
+        """An answer was not what it should have been."""
+        ...
+
 
 class App:
     """One configuration at work. Nothing is connected before it is needed; close it at the end.
@@ -75,7 +106,8 @@ class App:
 
     Attributes:
         settings: what the configuration says.
-        now: the clock.
+        now: this machine's clock.
+        monotonic: seconds since some instant, by which lengths of time are measured.
         stop: once set, every pause ends and work stops between two pages.
         observer: who counts; None if nobody does.
         tenure: how leases are held.
@@ -89,11 +121,13 @@ class App:
         *,
         stop: threading.Event,
         now: Callable[[], datetime] = clock,
+        monotonic: Callable[[], float] = monotonic,
         observer: Observer | None = None,
         tenure: Tenure = TENURE,
     ) -> None:
         self.settings = settings
         self.now = now
+        self.monotonic = monotonic
         self.stop = stop
         self.observer = observer
         self.tenure = tenure
@@ -103,6 +137,7 @@ class App:
         self._to_close = ExitStack()
         self._sources: dict[str, AuditSource] = {}
         self._engine: sa.Engine | None = None
+        self._storage: Storage | None = None
         self._told: set[tuple[str, ...]] = set()
 
     def __enter__(self) -> Self:
@@ -122,9 +157,11 @@ class App:
         """The state database, which is the destination too if that is SQL."""
         with self._lock:
             if self._engine is None:
-                if self.settings.destination.startswith("parquet:"):
-                    _make_folder(Path(urlsplit(self.settings.destination).path))
-                self._engine = open_engine(self.settings.state)
+                if lake := self.local_lake():
+                    if self.settings.state == default_state(self.settings.destination):
+                        _require_moved(self.file())
+                    _make_folder(lake)
+                self._engine = open_engine(self.settings.state, self.settings.connections)
                 self._to_close.callback(self._engine.dispose)
             return self._engine
 
@@ -138,14 +175,16 @@ class App:
 
         Raises:
             SchemaBehind: a server's tables are missing or old: `audit-etl migrate` is to be run.
-            ConfigurationError: the lake is partitioned otherwise than the configuration says.
+            ConfigurationError: the lake is partitioned otherwise than the configuration says, or
+                the state is about another destination.
             DestinationUnavailable: it cannot be reached.
         """
         self.prepare()
+        self.require_identity()
         if not self.is_lake():
             return SqlDestination(self.engine, self.now)
-        from etl.destinations.lake.destination import ParquetDestination
         from etl.destinations.lake.layout import require_partition
+        from etl.destinations.lake.parquet import ParquetDestination
         from etl.destinations.lake.storage import translated
 
         storage = self.storage()
@@ -153,13 +192,30 @@ class App:
             require_partition(storage.files(), self.settings.partition)
         return ParquetDestination(storage, self.engine, self.settings.partition, self.now)
 
+    def require_identity(self) -> None:
+        """Return if the receipts are about the destination that the configuration names.
+
+        Raises:
+            ConfigurationError: they are not; the message has the ways out.
+            DestinationUnavailable: it cannot be reached.
+        """
+        if not self.is_lake():
+            identities.require_tables(self.engine)
+            return
+        from etl.destinations.lake.binding import Binding
+
+        Binding(self.storage(), self.engine, self.now).require()
+
     def storage(self) -> "Storage":
-        """The files of the lake that the configuration names."""
+        """The files of the lake that the configuration names, by one client for all threads."""
         from etl.destinations.lake.storage import storage_of
 
-        digest = sha256(self.settings.destination.encode()).hexdigest()[:12]
-        scratch = Path(tempfile.gettempdir()) / f"audit-etl-{os.getuid()}-{digest}"
-        return storage_of(self.settings.destination, os.environ, scratch)
+        with self._lock:
+            if self._storage is None:
+                digest = sha256(self.settings.destination.encode()).hexdigest()[:12]
+                scratch = temporary_folder() / f"audit-etl-{os.getuid()}-{digest}"
+                self._storage = storage_of(self.settings.destination, os.environ, scratch)
+            return self._storage
 
     def prepare(self) -> None:
         """Make the tables of an SQLite file; on a server, make sure that they are there."""
@@ -181,7 +237,7 @@ class App:
 
     def migrate(self) -> tuple[str | None, str | None]:
         """Bring the tables to the newest schema; give the version before and after."""
-        from etl import migration
+        from etl.database import migration
 
         before = schema_version(self.engine)
         migration.upgrade(self.engine)
@@ -191,18 +247,50 @@ class App:
         """Whether audits go to Parquet files, and progress to a database of its own."""
         return self.settings.destination.startswith("parquet")
 
+    def dialect(self) -> str:
+        """SQLAlchemy's name for the kind of the state database."""
+        return sa.make_url(self.settings.state).get_backend_name()
+
     def is_embedded(self) -> bool:
         """Whether the tables are in an SQLite file, which this program makes and migrates."""
-        return sa.make_url(self.settings.state).get_backend_name() == "sqlite"
+        return self.dialect() == "sqlite"
+
+    def local_lake(self) -> Path | None:
+        """The folder of a lake on a local file system."""
+        scheme, _, path = self.settings.destination.partition("://")
+        return Path(path) if scheme == "parquet" else None
+
+    def file(self) -> Path:
+        """The SQLite file of the state, if it is one."""
+        return Path(sa.make_url(self.settings.state).database or "")
 
     def new_file(self) -> Path | None:
         """The SQLite file that the first run will make; None if it exists, or on a server."""
-        path = Path(sa.make_url(self.settings.state).database or "")
+        path = self.file()
         return path if self.is_embedded() and not path.exists() else None
 
     def has_tables(self) -> bool:
         """Whether there is anything to read yet; no file is made for the question."""
         return self.new_file() is None and schema_version(self.engine) is not None
+
+    def require_tables(self) -> None:
+        """Return if there is anything to read yet; no file is made for the question.
+
+        Raises:
+            ConfigurationError: there is not; the message says where it was looked for.
+        """
+        new = self.new_file()
+        if new is not None:
+            raise ConfigurationError(
+                f"there is no database at {new.absolute()}: nothing has been loaded there. Set "
+                "destination (AUDIT_ETL_DESTINATION), or state, to where your audits are; a "
+                "relative path counts from the current folder"
+            )
+        if schema_version(self.engine) is None:
+            raise SchemaBehind(
+                f"{describe(self.engine)} holds no tables of audit-etl: set destination "
+                "(AUDIT_ETL_DESTINATION) to where your audits are, or run `audit-etl migrate`"
+            )
 
     def streams(self) -> list[Stream]:
         """The streams that the configuration names."""
@@ -221,6 +309,12 @@ class App:
         with self._lock:
             return self._sources.get(name) or self._connected(name)
 
+    def time_of(self, organization: str) -> datetime:
+        """The organisation's time; ours, if it has not been asked for anything yet."""
+        with self._lock:
+            source = self._sources.get(organization)
+        return source.now() if source else self.now()
+
     def _connected(self, name: str) -> AuditSource:
         organization = self.settings.organization(name)
         api = connect(
@@ -229,6 +323,7 @@ class App:
             organization.client_id,
             organization.client_secret.get_secret_value(),
             now=self.now,
+            monotonic=self.monotonic,
             pause=self.stop.wait,
             tell=partial(self.observer.told, name) if self.observer else to_nobody,
         )

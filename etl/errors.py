@@ -6,8 +6,10 @@ AuditEtlError
 ├── Unavailable             69   something that we need does not answer: the next run tries again
 │   ├── SourceUnavailable
 │   │   └── QueryFailed          one query came to nothing: ask again, then in halves
-│   │       └── WindowTooLong    the organisation takes no interval of that length: in halves
-│   └── DestinationUnavailable
+│   │       ├── WindowTooLong    the organisation takes no interval of that length: in halves
+│   │       └── AnswerDoubtful   a whole answer that cannot be all: ask again, then take it
+│   ├── DestinationUnavailable
+│   └── AuditTooLarge            the database takes no statement that holds it: its window fails
 ├── TryAgainLater           75   nothing is wrong, it is only not our turn
 │   ├── RateLimited              the organisation has no requests left for us until a given time
 │   ├── LeaseHeld                another process exports this stream
@@ -69,8 +71,24 @@ class WindowTooLong(QueryFailed):
     """The organisation refuses an interval of that length; asking again would not help."""
 
 
+class AnswerDoubtful(QueryFailed):
+    """A whole answer shows less than the destination holds of its window, or only other times."""
+
+
 class DestinationUnavailable(Unavailable):
     """The database or the file system of the destination refused or lost a write or a read."""
+
+
+class AuditTooLarge(Unavailable):
+    """The database's settings let no statement hold one audit; all others can be loaded.
+
+    Attributes:
+        key: the audit's id, or the digest of a reject.
+    """
+
+    def __init__(self, message: str, key: str = "") -> None:
+        super().__init__(message)
+        self.key = key
 
 
 class TryAgainLater(AuditEtlError):
@@ -83,12 +101,14 @@ class RateLimited(TryAgainLater):
     """The organisation asks us to wait for longer than a run should hold on.
 
     Attributes:
-        until: UTC instant before which the organisation will refuse again.
+        until: UTC instant, by our clock, before which the organisation will refuse again.
+        seconds: how long that is from now on.
     """
 
-    def __init__(self, message: str, until: datetime) -> None:
+    def __init__(self, message: str, until: datetime, seconds: float) -> None:
         super().__init__(message)
         self.until = until
+        self.seconds = seconds
 
 
 class LeaseHeld(TryAgainLater):

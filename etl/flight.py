@@ -1,19 +1,18 @@
 """Queries in flight: while one window is loaded, the next are asked for, waited for and read."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, Protocol
+from typing import Final
 
-from etl.ahead import Ahead
-from etl.errors import AuditEtlError
-from etl.genesys.query import Asked
-from etl.genesys.tally import Tally, tallied
-from etl.ledger import Ledger
-from etl.progress import OpenQuery, Stream
+from etl.errors import AuditEtlError, TryAgainLater
+from etl.genesys.client.tally import Tally, tallied
+from etl.model import OpenQuery, Stream
+from etl.prefetch import Ahead
 from etl.records import Page
+from etl.source import Asked, Source
 from etl.telemetry.context import carrying, note
-from etl.window import Window, stamp
+from etl.window import TIME_TOLERANCE, Window, stamp
 from etl.wire import QUEUED
 
 #: Bytes of one query's pages that wait to be loaded; one page of 500 audits more at most.
@@ -22,27 +21,6 @@ WAITING_BYTES: Final = 4 * 1024 * 1024
 #: vendor names no limit, so this is a modest one.
 QUERIES_MIN: Final = 2
 QUERIES_MAX: Final = 4
-
-
-class Source(Protocol):
-    """One organisation, asked for windows of its audit log. May be used from several threads."""
-
-    @property
-    def seconds_waited(self) -> float:
-        """How long requests were held back by the rate budget so far."""
-        ...
-
-    def ask(self, window: Window, service: str | None) -> Asked:
-        """Create a query for `window`, of one service or of all."""
-        ...
-
-    def pages(self, asked: Asked) -> Iterator[Page]:
-        """Wait for the query, then give its pages to the last cursor.
-
-        Raises:
-            QueryFailed: the query came to nothing; another one may succeed.
-        """
-        ...
 
 
 class Flight:
@@ -73,6 +51,11 @@ class Flight:
         return self._query
 
     @property
+    def query_id(self) -> str:
+        """The query's id; empty if the organisation has refused to create it."""
+        return self._query.query_id if self._query else ""
+
+    @property
     def requests(self) -> int:
         """Requests that it has cost so far."""
         return self._tally.requests
@@ -82,10 +65,8 @@ class Flight:
         """The share of its pages, 0 to 1, that had to be waited for."""
         return self._pages.starved if self._pages else 0.0
 
-    def depart(
-        self, source: Source, ledger: Ledger, stream: Stream, schedule: str, now: datetime
-    ) -> None:
-        """Create the query, keep its id in the ledger, and begin to read it.
+    def depart(self, source: Source, stream: Stream, remember: Callable[[OpenQuery], None]) -> None:
+        """Create the query, have it remembered, and begin to read it.
 
         A refusal is kept for whoever wants the query, when its turn comes.
         """
@@ -96,8 +77,13 @@ class Flight:
                 error.about = error.about or self.about
                 self._error = error
                 return
-            self._query = OpenQuery(self.window, asked.query_id, now)
-            ledger.remember_query(stream, self._query, schedule)
+            asked_at = asked.asked_at or source.now()
+            if self.window.end > asked_at + TIME_TOLERANCE:
+                self._error = _not_over(stream, self.window, asked_at)
+                self._error.about = self.about
+                return
+            self._query = OpenQuery(self.window, asked.query_id, asked_at)
+            remember(self._query)
             self._read(source, asked)
 
     def resume(self, source: Source, query: OpenQuery) -> None:
@@ -158,6 +144,14 @@ def about_window(stream: Stream, window: Window, schedule: str) -> dict[str, str
         "window_end": stamp(window.end),
         "schedule": schedule,
     }
+
+
+def _not_over(stream: Stream, window: Window, now: datetime) -> AuditEtlError:
+    """The error of a query about time that is not over: audits of it are yet to come."""
+    return TryAgainLater(
+        f"{stream}: {window} is not over, the organisation's clock shows {stamp(now)} now and was "
+        "set back; the next run exports what is over by then"
+    )
 
 
 def _bytes_of(page: Page) -> int:

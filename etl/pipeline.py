@@ -8,22 +8,31 @@ through with nothing to undo, for a window counts only once its receipt is writt
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
-from etl.ahead import Ahead
+from etl.agenda import AGAIN_MAX, HALVES_MAX, Agenda, Parts
 from etl.destinations import AnyDestination, Fence
-from etl.errors import QueryFailed, WindowTooLong
-from etl.flight import Depth, Flight, Source, about_window
-from etl.progress import Draft, Late, OpenQuery, Receipt, Stream
-from etl.records import Records, clip, keyed, normalise
+from etl.errors import (
+    AnswerDoubtful,
+    AuditTooLarge,
+    SourceBrokePromise,
+    SourceUnavailable,
+    WindowTooLong,
+)
+from etl.flight import Depth, Flight, about_window
+from etl.losses import Failed, Losses
+from etl.model import Discrepancy, Draft, FailedWindow, Late, OpenQuery, Receipt, Stream, kept_since
+from etl.prefetch import Ahead
+from etl.records import Records, keyed, normalise
+from etl.source import Source
 from etl.telemetry.context import carrying
-from etl.window import Window, by_density, gaps
+from etl.window import Window, gaps, last_piece, piece_for
 
 _LOG = logging.getLogger(__name__)
 
@@ -60,6 +69,10 @@ class Job:
         watch: called after each page.
         late: told of audits that were not there yet although their time had been loaded before;
             None if nobody asks.
+        odd: told of answers that are not what they should be; None if nobody asks.
+        settling: how long after its time an audit may become visible, at the latest. A query that a
+            dead process left is resumed if its window was older than that when it was created, so
+            that a new query could show no more. None: queries are neither resumed nor remembered.
     """
 
     stream: Stream
@@ -67,33 +80,72 @@ class Job:
     destination: AnyDestination
     schedule: str
     max_window: timedelta
-    now: Callable[[], datetime]
     fence: Fence
     watch: Callable[[Sighting], None]
     late: Callable[[Stream, Late], None] | None = None
+    odd: Callable[[Stream, Discrepancy], None] | None = None
+    settling: timedelta | None = None
 
 
-def catch_up(job: Job, spans: Iterable[Window]) -> Iterator[Receipt]:
+@dataclass(slots=True)
+class _Answer:
+    """What a query has shown so far.
+
+    Attributes:
+        held: audits of `kept` that the destination holds, if the window was loaded before.
+        kept: the part of the window that the source still has for sure; None if there is none.
+        inside: audits of the window.
+        compared: audits of `kept`, and records that could not be rows.
+        at_end: audits of the instant at which the window ends. The vendor does not say whether its
+            interval includes that, or the start: so they are no sign of anything, and loaded.
+        outside: audits of other times.
+    """
+
+    window: Window
+    held: int
+    kept: Window | None
+    inside: int = 0
+    compared: int = 0
+    at_end: int = 0
+    outside: int = 0
+
+    def take(self, batch: Records) -> None:
+        """Count a batch."""
+        times = [audit.event_date for audit in batch.audits]
+        inside = [moment for moment in times if moment in self.window]
+        self.inside += len(inside)
+        at_end = times.count(self.window.end)
+        self.at_end += at_end
+        self.outside += len(times) - len(inside) - at_end
+        self.compared += len(batch.rejects)
+        if self.kept is not None:
+            self.compared += sum(moment >= self.kept.start for moment in inside)
+
+    @property
+    def discrepancy(self) -> Discrepancy:
+        """How it differs from what it should be, once it was read to its end."""
+        return Discrepancy(self.outside, max(0, self.held - self.compared))
+
+
+def catch_up(
+    job: Job, spans: Iterable[Window], failed: Sequence[FailedWindow] = ()
+) -> Iterator[Receipt]:
     """Export all that is due, in the order given; some queries are always ahead of the load.
 
-    Queries that a dead process left open inside a span are gone on with first. No thread is left
-    when this ends or raises.
+    A window that fails holds up no other: it is asked for in parts after them, and what `failed` in
+    earlier runs last of all. Queries that a dead process left open inside a span come first, where
+    they can be resumed: see `Job.settling`. No thread is left when this ends or raises.
+
+    Raises:
+        AuditEtlError: other windows would fail the same; or, at the end, some could not be loaded.
     """
-    pieces = _pieces(job, spans)
-    depth = Depth.of(job.source)
-    ahead: deque[Flight] = deque()
-    try:
-        while True:
-            while len(ahead) < depth.queries and (piece := next(pieces, None)):
-                ahead.append(_departed(job, *piece))
-            if not ahead:
-                return
-            flight = ahead.popleft()
-            yield from _landed(job, flight)
-            depth.learn(job.source, flight.starved)
-    finally:
-        for flight in ahead:
-            flight.close()
+    losses = Losses(job.stream, failed, partial(_keep, job), partial(_forget, job))
+    yield from _in_order(job, losses, _agenda(job, spans))
+    yield from _in_parts(job, losses, losses.newest_first(), HALVES_MAX)
+    yield from _again(job, losses)
+    error = losses.error()
+    if error is not None:
+        raise error
 
 
 def backfill(job: Job, span: Window) -> Iterator[Receipt]:
@@ -101,61 +153,142 @@ def backfill(job: Job, span: Window) -> Iterator[Receipt]:
     yield from catch_up(job, [span])
 
 
-def _pieces(job: Job, spans: Iterable[Window]) -> Iterator[tuple[Window, OpenQuery | None]]:
-    """Windows to ask for, as long as the density of what is loaded by then suggests.
+def _agenda(job: Job, spans: Iterable[Window]) -> Agenda:
+    wanted = list(spans)
+    left = [query for query in _resumable(job) if any(query.window in span for span in wanted)]
+    return Agenda(wanted, left, partial(_density, job), job.max_window)
 
-    Beside each, the query that a dead process left open for it, if it did.
+
+def _density(job: Job) -> float | None:
+    return job.destination.ledger.density(job.stream)
+
+
+def _in_order(job: Job, losses: Losses, agenda: Agenda) -> Iterator[Receipt]:
+    depth = Depth.of(job.source)
+    ahead: deque[Flight] = deque()
+    try:
+        while True:
+            while len(ahead) < depth.queries and (piece := agenda.take(newest=losses.needs_proof)):
+                ahead.append(_departed(job, *piece))
+            if not ahead:
+                return
+            flight = ahead.popleft()
+            yield from _landed(job, losses, flight, losses.lose)
+            depth.learn(job.source, flight.starved)
+    finally:
+        for flight in ahead:
+            flight.close()
+
+
+def _in_parts(
+    job: Job, losses: Losses, failures: Iterable[Failed], failures_max: int
+) -> Iterator[Receipt]:
+    """Ask for windows that failed in halves, for halves of these that fail, and so on.
+
+    See `Parts`. What is left when so many have failed is lost, and a later run goes on with it.
     """
+    parts = Parts(losses, failures)
+    while failures_max > 0 and (window := parts.take()):
+        yield from _landed(job, losses, _departed(job, window), losses.lose)
+        failures_max -= parts.learn(losses.get(window))
+    parts.give_up()
+
+
+def _again(job: Job, losses: Losses) -> Iterator[Receipt]:
+    """Ask again for the time that failed in earlier runs; one window of what still fails in parts.
+
+    Each span costs a query or two, however long it is, as long as it fails.
+    """
+    failures_max, parts = AGAIN_MAX, list[Failed]()
+    for region in losses.regions():
+        rest: Window | None = region
+        while rest is not None and failures_max > 0:
+            window = last_piece(rest, piece_for(_density(job), job.max_window), job.max_window)
+            failed = list[Failed]()
+            yield from _landed(job, losses, _departed(job, window), failed.append)
+            rest = next(gaps([window], rest), None)
+            if failed:
+                failures_max, rest = failures_max - 1, None
+                losses.lose_again(failed[0])
+                parts += [replace(failed[0], window=part) for part in losses.largest_in(region)]
+    yield from _in_parts(job, losses, parts, failures_max)
+
+
+def _keep(job: Job, failed: Failed) -> None:
+    if job.settling is not None:
+        query = OpenQuery(failed.window, failed.query_id, job.source.now())
+        job.destination.ledger.keep_failed(job.stream, query, job.schedule)
+
+
+def _forget(job: Job, window: Window) -> None:
+    if job.settling is not None:
+        job.destination.ledger.forget_query(job.stream, window)
+
+
+def _resumable(job: Job) -> Iterator[OpenQuery]:
+    """Queries of a dead process that show all that a new one could.
+
+    Their time was never loaded, so no lookback asks for it, and was over for so long when they were
+    created that nothing more of it becomes visible.
+    """
+    if job.settling is None:
+        return
     ledger = job.destination.ledger
-    for span in spans:
-        opened = ledger.open_queries(job.stream, job.schedule, job.now())
-        left = [query for query in opened if query.window in span]
-        for query in left:
-            yield query.window, query
-        for rest in gaps((query.window for query in left), span):
-            for window in by_density(rest, partial(ledger.density, job.stream), job.max_window):
-                yield window, None
+    for query in ledger.open_queries(job.stream, job.schedule, job.source.now()):
+        settled = query.window.end + job.settling <= query.asked_at
+        if settled and not any(map(query.window.overlaps, ledger.loaded(job.stream, query.window))):
+            yield query
 
 
 def _departed(job: Job, window: Window, left: OpenQuery | None = None) -> Flight:
     """A query on its way: the one that was `left` open, or a new one."""
     flight = Flight(window, about_window(job.stream, window, job.schedule))
     if left is None:
-        flight.depart(job.source, job.destination.ledger, job.stream, job.schedule, job.now())
+        flight.depart(job.source, job.stream, _remembering(job))
     else:
         flight.resume(job.source, left)
     return flight
 
 
-def _landed(job: Job, flight: Flight) -> Iterator[Receipt]:
+def _remembering(job: Job) -> Callable[[OpenQuery], None]:
+    if job.settling is None:
+        return lambda _: None
+    return lambda query: job.destination.ledger.remember_query(job.stream, query, job.schedule)
+
+
+def _landed(
+    job: Job, losses: Losses, flight: Flight, lose: Callable[[Failed], None]
+) -> Iterator[Receipt]:
     """Load what a query brings.
 
-    One that comes to nothing is asked again, then in halves, each with a receipt of its own; at
-    once in halves if the window is longer than the organisation allows.
-
-    Raises:
-        QueryFailed: even the shortest window came to nothing twice.
+    One that comes to nothing is asked again. So is an answer that is in doubt, and the second one
+    taken as it is. A window that is longer than the organisation allows is asked for in halves.
     """
     outcome = _attempt(job, flight)
-    if isinstance(outcome, QueryFailed) and not isinstance(outcome, WindowTooLong):
-        outcome = _attempt(job, _departed(job, flight.window))
+    if isinstance(outcome, Failed) and outcome.may_pass:
+        outcome = _attempt(job, _departed(job, flight.window), doubting=False)
     if isinstance(outcome, Receipt):
+        losses.load(outcome.window)
         yield outcome
         return
-    halves = flight.window.halves()
+    halves = flight.window.halves() if isinstance(outcome.error, WindowTooLong) else None
     if halves is None:
-        raise outcome
+        lose(outcome)
+        return
     for half in halves:
-        yield from _landed(job, _departed(job, half))
+        yield from _landed(job, losses, _departed(job, half), lose)
 
 
-def _attempt(job: Job, flight: Flight) -> Receipt | QueryFailed:
+def _attempt(job: Job, flight: Flight, *, doubting: bool = True) -> Receipt | Failed:
     with closing(flight), carrying(flight.about):
         try:
-            receipt = _load(job, flight)
-        except QueryFailed as error:
+            receipt = _load(job, flight, doubting=doubting)
+        except (SourceUnavailable, SourceBrokePromise, AuditTooLarge) as error:
+            failed = Failed(flight.window, error, flight.query_id)
+            if failed.concerns_others:
+                raise
             _LOG.warning("%s %s: %s", job.stream, flight.window, error)
-            return error
+            return failed
         _LOG.info("window loaded", extra=_figures(receipt))
         return receipt
 
@@ -170,8 +303,9 @@ def _figures(receipt: Receipt) -> dict[str, object]:
     }
 
 
-def _load(job: Job, flight: Flight) -> Receipt:
+def _load(job: Job, flight: Flight, *, doubting: bool) -> Receipt:
     query = flight.query
+    answer = _expected(job, flight.window)
     draft = Draft(
         stream=job.stream,
         window=flight.window,
@@ -179,17 +313,54 @@ def _load(job: Job, flight: Flight) -> Receipt:
         schedule=job.schedule,
         started_at=query.asked_at,
         requests=lambda: flight.requests,
+        now=job.source.now,
         late=partial(job.late, job.stream) if job.late else None,
+        outside=lambda: answer.outside + answer.at_end,
+        doubting=doubting,
     )
     # The ledger is asked here: a thread of its own would open a connection beside the loader's.
     decode = decoder(job.destination, job.stream, flight.window)
     name = f"rows of {query.query_id}"
-    decoded = Ahead(_ready(job, flight, decode), attrgetter("size"), DECODED_BYTES, name)
+    decoded = Ahead(_ready(job, flight, decode, answer), attrgetter("size"), DECODED_BYTES, name)
+    batches = _watched(job, decoded, answer, doubting=doubting)
     try:
-        return job.destination.load(draft, _watched(job, decoded), job.fence)
+        receipt = job.destination.load(draft, batches, job.fence)
     finally:
         flight.close()  # first: the thread that decodes may wait for a page
         decoded.close()
+    _tell(job, flight.window, answer.discrepancy)
+    return receipt
+
+
+def _expected(job: Job, window: Window) -> _Answer:
+    """An answer of which nothing has come yet; what it has to show at least is counted."""
+    start = max(window.start, kept_since(job.source.now()))
+    kept = Window(start, window.end) if start < window.end else None
+    if kept is None or not job.destination.ledger.loaded(job.stream, window):
+        return _Answer(window, 0, kept)
+    return _Answer(window, job.destination.count(job.stream, kept), kept)
+
+
+def _tell(job: Job, window: Window, found: Discrepancy) -> None:
+    """Warn of an answer that was taken although it is not what it should be."""
+    if found.outside:
+        _LOG.warning(
+            "%s %s: the answer holds %d audits of other times. They are loaded; their own time is "
+            "not taken for loaded",
+            job.stream,
+            window,
+            found.outside,
+        )
+    if found.unshown:
+        _LOG.warning(
+            "%s %s: the organisation does not show at least %d audits that it showed before; they "
+            "stay. `audit-etl verify` names them",
+            job.stream,
+            window,
+            found.unshown,
+        )
+    if job.odd and (found.outside or found.unshown):
+        job.odd(job.stream, found)
 
 
 class _Ready(NamedTuple):
@@ -212,20 +383,38 @@ def decoder(destination: AnyDestination, stream: Stream, window: Window) -> Deco
     return keyed if again else normalise
 
 
-def _ready(job: Job, flight: Flight, decode: Decoder) -> Iterator[_Ready]:
-    events = 0
+def _ready(job: Job, flight: Flight, decode: Decoder, answer: _Answer) -> Iterator[_Ready]:
     for page in flight.pages():
-        batch = clip(decode(page.records), flight.window)
-        events += len(batch.audits)
+        batch = decode(page.records)
+        answer.take(batch)
         sighting = None
         if batch.audits:
             reached = batch.audits[-1].event_date
-            sighting = Sighting(job.stream, flight.window, reached, events)
+            sighting = Sighting(job.stream, flight.window, reached, answer.inside)
         yield _Ready(job.destination.prepared(batch), batch.size, sighting)
 
 
-def _watched(job: Job, batches: Iterable[_Ready]) -> Iterator[Any]:
+def _watched(
+    job: Job, batches: Iterable[_Ready], answer: _Answer, *, doubting: bool
+) -> Iterator[Any]:
+    """The batches, to be loaded.
+
+    Raises:
+        AnswerDoubtful: the answer has ended and cannot be all; only if `doubting`. It is raised
+            before the window gets a receipt.
+    """
     for batch in batches:
         yield batch.prepared
         if batch.sighting is not None:
             job.watch(batch.sighting)
+    found = answer.discrepancy
+    if doubting and found.unshown:
+        raise AnswerDoubtful(
+            f"the answer lacks at least {found.unshown} of the {answer.held} audits that the "
+            "destination holds of its window; it is asked for again"
+        )
+    if doubting and found.outside:
+        raise AnswerDoubtful(
+            f"the answer holds {found.outside} audits of other times, and {answer.inside} of its "
+            "window; it is asked for again"
+        )

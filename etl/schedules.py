@@ -1,13 +1,12 @@
-"""When a schedule fires, and which of its lookback has not been asked for since. Pure."""
+"""When a schedule fires. Pure."""
 
-from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol
 
+from apscheduler.triggers.base import BaseTrigger
+from apscheduler.triggers.combining import OrTrigger
 from apscheduler.triggers.cron import CronTrigger
 from apscheduler.triggers.interval import IntervalTrigger
-
-from etl.window import Window, gaps, spanning
 
 #: What intervals are counted from.
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -45,11 +44,28 @@ class Schedule(Protocol):
         ...
 
 
-def trigger(schedule: Schedule) -> CronTrigger | IntervalTrigger:
+def cron_trigger(line: str) -> BaseTrigger:
+    """What fires as cron does by this line of five fields, in UTC.
+
+    A line that restricts both the day of the month and the day of the week fires on either, as in
+    cron; a field that begins with * restricts nothing.
+
+    Raises:
+        ValueError: it is no such line; the message says why.
+    """
+    both = CronTrigger.from_crontab(line, timezone=UTC)
+    minute, hour, day, month, weekday = line.split()
+    if day.startswith("*") or weekday.startswith("*"):
+        return both
+    lines = (minute, hour, day, month, "*"), (minute, hour, "*", month, weekday)
+    return OrTrigger([CronTrigger.from_crontab(" ".join(one), timezone=UTC) for one in lines])
+
+
+def trigger(schedule: Schedule) -> BaseTrigger:
     """What fires in APScheduler when the schedule does, or up to its jitter later."""
     jitter = schedule.jitter.total_seconds() or None
     if schedule.interval is None:
-        cron = CronTrigger.from_crontab(schedule.cron, timezone=UTC)
+        cron = cron_trigger(schedule.cron)
         cron.jitter = jitter
         return cron
     seconds = schedule.interval.total_seconds()
@@ -60,7 +76,7 @@ def last_firing(schedule: Schedule, now: datetime) -> datetime | None:
     """The last instant at or before `now`, UTC, at which it fired; None if over a year ago."""
     if schedule.interval is not None:
         return now - (now - EPOCH) % schedule.interval
-    cron = CronTrigger.from_crontab(schedule.cron, timezone=UTC)
+    cron = cron_trigger(schedule.cron)
     for reach in _SEARCH:
         fired: datetime | None = None
         candidate = cron.get_next_fire_time(None, now - reach)
@@ -76,25 +92,6 @@ def next_firing(schedule: Schedule, now: datetime) -> datetime | None:
     """The first instant after `now`, UTC, at which it fires; None if it never does."""
     if schedule.interval is not None:
         return now - (now - EPOCH) % schedule.interval + schedule.interval
-    cron = CronTrigger.from_crontab(schedule.cron, timezone=UTC)
+    cron = cron_trigger(schedule.cron)
     fires: datetime | None = cron.get_next_fire_time(now, now + timedelta(microseconds=1))
     return fires
-
-
-def unasked(
-    schedule: Schedule, begin: datetime, watermark: datetime, asked_since: Iterable[Window]
-) -> list[Window]:
-    """The part of the schedule's lookback that no query since its last firing has asked for.
-
-    Args:
-        schedule: whose lookback.
-        begin: where the stream starts.
-        watermark: how far the stream is sure.
-        asked_since: windows whose query was created at that firing or later.
-    """
-    covered = list(asked_since)
-    return [
-        gap
-        for span in spanning(max(begin, watermark - schedule.lookback), watermark)
-        for gap in gaps(covered, span)
-    ]

@@ -17,6 +17,10 @@ from typing import Final
 WINDOW_MAX: Final = timedelta(days=30)
 #: No query that failed is cut into less.
 WINDOW_MIN: Final = timedelta(minutes=1)
+#: Clocks that differ by no more may both be right.
+CLOCKS_AGREE: Final = timedelta(minutes=5)
+#: Clocks of one organisation's hosts, and what we make of them, differ by so much.
+TIME_TOLERANCE: Final = timedelta(seconds=2)
 #: Audits that one query should bring: large, so that its two extra requests weigh under 1 %.
 ROWS_A_QUERY: Final = 100_000
 
@@ -125,6 +129,18 @@ def first_piece(span: Window, piece: timedelta, longest: timedelta) -> Window:
     return min(near, key=lambda other: abs(other.end - window.end), default=window)
 
 
+def last_piece(span: Window, piece: timedelta, longest: timedelta) -> Window:
+    """The end of `span` that one query should ask for: about `piece`, and at most `longest`."""
+    length = max(WINDOW_MIN, min(piece, longest, WINDOW_MAX))
+    return Window(max(span.start, floor_second(span.end - length)), span.end)
+
+
+def without(spans: Iterable[Window], taken: Iterable[Window]) -> list[Window]:
+    """The parts of `spans` that no window of `taken` holds, in their order."""
+    held = list(taken)
+    return [part for span in spans for part in gaps(held, span)]
+
+
 def by_density(
     span: Window, density: Callable[[], float | None], longest: timedelta
 ) -> Iterator[Window]:
@@ -141,24 +157,6 @@ def by_density(
         window = first_piece(rest, piece_for(density(), longest), longest)
         yield window
         start = window.end
-
-
-def due(begin: datetime, watermark: datetime, until: datetime, lookback: timedelta) -> list[Window]:
-    """The span that a run asks for, if any: the watermark less the lookback, to `until`.
-
-    Never before `begin`, where the stream starts; empty when `until` lies at or before that.
-    """
-    return spanning(max(begin, watermark - lookback), until)
-
-
-def horizon(now: datetime, lag: timedelta, clock_skew: timedelta | None) -> datetime:
-    """The latest instant that a window may end at: `lag` before now.
-
-    Now is the earlier of our clock and the organisation's, which is `clock_skew` ahead of ours
-    (negative: behind): a window that reached into the source's future would be recorded as loaded
-    before its audits exist.
-    """
-    return floor_second(now + min(clock_skew or timedelta(0), timedelta(0)) - lag)
 
 
 def joined(windows: Iterable[Window]) -> list[Window]:

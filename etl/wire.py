@@ -8,6 +8,7 @@ simulator must agree on, and the only module that they share.
 from typing import Final
 
 TOKEN_PATH: Final = "/oauth/token"
+TOKEN_INFO_PATH: Final = "/api/v2/tokens/me"
 SERVICE_MAPPING_PATH: Final = "/api/v2/audits/query/servicemapping"
 QUERY_PATH: Final = "/api/v2/audits/query"
 REALTIME_PATH: Final = "/api/v2/audits/query/realtime"

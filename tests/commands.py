@@ -1,9 +1,11 @@
 """The command line as a user meets it: a process of its own, with an environment of its own."""
 
 import os
+import pty
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 SECRET = "a-secret-that-must-never-be-seen"
@@ -40,3 +42,23 @@ def audit_etl(
         finally:
             process.kill()
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def on_a_terminal(*arguments: str, env: Mapping[str, str], status: int = 0) -> str:
+    """What a command that ends with `status` shows on a terminal of 80 columns."""
+    near, far = pty.openpty()
+    with os.fdopen(near, "rb", buffering=0) as screen:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "etl", *arguments],
+            env=dict(env) | {"PYTHONPATH": str(Path(__file__).parent.parent), "COLUMNS": "80"},
+            stdin=far,
+            stdout=far,
+            stderr=far,
+        )
+        os.close(far)
+        shown = b""
+        with suppress(OSError):  # the terminal's other end is closed
+            while data := screen.read(65536):
+                shown += data
+        assert process.wait(60) == status, shown
+    return shown.decode()

@@ -1,29 +1,31 @@
 """What tests stand on: real databases, found or started, each test in an empty one of its own."""
 
 import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
 from hypothesis import HealthCheck, settings
 from moto.server import ThreadedMotoServer
-from pyarrow.fs import S3FileSystem
+from werkzeug.serving import WSGIRequestHandler
 
-from etl import migration, schema
-from etl.database import open_engine
+from etl.database import migration, schema
+from etl.database.engine import open_engine
 from etl.destinations import AnyDestination
-from etl.destinations.lake.destination import ParquetDestination
+from etl.destinations.lake import binding
+from etl.destinations.lake.parquet import ParquetDestination
 from etl.destinations.lake.storage import storage_of
-from etl.destinations.sql import SqlDestination
+from etl.destinations.sql.destination import SqlDestination
 from etl.records import Audit
 from etl.simulator import AuditLog, Simulator
-from tests import disks, servers
+from tests import buckets, disks, servers
 from tests.holdings import audits_in, audits_in_lake
 from tests.samples import LOADED_AT
 
@@ -40,6 +42,13 @@ settings.load_profile("ci" if os.environ.get("CI") else "audit-etl")
 REQUIRE_ALL = os.environ.get("AUDIT_ETL_TEST_REQUIRE_ALL") == "1"
 
 
+def lacking(reason: str) -> NoReturn:
+    """Skip the test for something that this machine lacks, or fail it where all must be there."""
+    if REQUIRE_ALL:
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
 @pytest.fixture(scope="session")
 def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with servers.postgres(tmp_path_factory.mktemp("postgres")) as url:
@@ -50,10 +59,7 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def mariadb_server() -> str:
     url = servers.mariadb()
     if url is None:
-        reason = f"no MariaDB answers at {servers.MARIADB} (set AUDIT_ETL_TEST_MARIADB)"
-        if REQUIRE_ALL:
-            pytest.fail(reason)
-        pytest.skip(reason)
+        lacking(f"no MariaDB answers at {servers.MARIADB} (set AUDIT_ETL_TEST_MARIADB)")
     return url
 
 
@@ -61,10 +67,7 @@ def mariadb_server() -> str:
 def mounts() -> None:
     """For tests that mount disks of their own."""
     if not disks.can_be_mounted():
-        reason = "a disk cannot be mounted here: it takes root and unshare"
-        if REQUIRE_ALL:
-            pytest.fail(reason)
-        pytest.skip(reason)
+        lacking("a disk cannot be mounted here: it takes root and unshare")
 
 
 @pytest.fixture(params=["sqlite", "postgresql", "mariadb"])
@@ -155,20 +158,28 @@ def _lake_at(url: str, tmp_path: Path) -> Iterator[Place]:
     engine = open_engine(state)
     migration.upgrade(engine)
     destination = ParquetDestination(storage, engine, "day", lambda: LOADED_AT)
-    root = storage.absolute("audit_events")
-
-    def empty() -> None:
-        storage.filesystem.delete_dir_contents(root, missing_dir_ok=True)
-
     variables = {"AUDIT_ETL_DESTINATION": url, "AUDIT_ETL_STATE": state}
     aws = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
-    yield Place(destination, variables | aws, partial(audits_in_lake, storage), empty)
+    yield Place(
+        destination, variables | aws, partial(audits_in_lake, storage), partial(_empty_lake, url)
+    )
     destination.close()
+
+
+def _empty_lake(url: str) -> None:
+    if url.startswith("parquet+s3://"):
+        buckets.empty(url)
+    else:
+        lake = Path(url.removeprefix("parquet://"))
+        shutil.rmtree(lake / "audit_events", ignore_errors=True)
+        (lake / binding.PATH).unlink(missing_ok=True)
 
 
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[str]:
     """The endpoint of an S3 protocol server on loopback, with credentials in the environment."""
+    # An answer in two packets would wait 40 ms for an acknowledgement.
+    WSGIRequestHandler.wbufsize = 65536
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
@@ -191,7 +202,7 @@ def _bucket(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
     }.items():
         monkeypatch.setenv(name, value)
     name = f"lake-{uuid4().hex[:12]}"
-    S3FileSystem(endpoint_override=s3_server, allow_bucket_creation=True).create_dir(name)
+    buckets.make(name)
     return f"parquet+s3://{name}/audits"
 
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -22,7 +22,7 @@ QUICK: Final = f"""
 from datetime import timedelta
 from functools import partial
 from etl.cli import daemon, main
-from etl.leases import Tenure
+from etl.ledger.leases import Tenure
 tenure = Tenure(timedelta(seconds={LEASE_SECONDS}), renewal_seconds=0.05, poll_seconds=0.05)
 daemon.serve = partial(daemon.serve, tenure=tenure)
 main()
@@ -40,12 +40,14 @@ def until(condition: Callable[[], object], what: str, seconds: float = 60) -> No
 class Daemon:
     """A daemon in a process of its own, killed at the end of the block."""
 
-    def __init__(self, log: Path, env: Mapping[str, str], program: str = "") -> None:
+    def __init__(
+        self, log: Path, env: Mapping[str, str], program: str = "", entry: Sequence[str] = ()
+    ) -> None:
         self._log = log
         command = ["-c", program] if program else ["-m", "etl"]
         with log.open("w") as output:
             self.process = subprocess.Popen(
-                [sys.executable, *command, "daemon"],
+                [*entry, sys.executable, *command, "daemon"],
                 env=dict(env) | {"PYTHONPATH": str(TOP)},
                 cwd=log.parent,
                 stdout=output,
@@ -93,14 +95,21 @@ class Daemon:
 
 
 class Proxy:
-    """A TCP proxy on loopback, which can be told to refuse."""
+    """A TCP proxy on loopback, which can be told to refuse, to fall silent, and to lead elsewhere.
+
+    Attributes:
+        refusing: whether connections are broken off.
+        silent: whether what comes is taken and not passed on, in connections old and new.
+        first: what was first sent through the newest connection.
+    """
 
     def __init__(self, host: str, port: int) -> None:
         self._target = (host, port)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._sockets: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
-        self.refusing = False
+        self.refusing = self.silent = False
+        self.first = b""
         self.port = int(self._listener.getsockname()[1])
         self._run(self._accept)
 
@@ -109,6 +118,10 @@ class Proxy:
         self.refusing = True
         for connection in list(self._sockets):
             _break_off(connection)
+
+    def lead_to(self, host: str, port: int) -> None:
+        """Join new connections to another server; those that are there stay."""
+        self._target = (host, port)
 
     def close(self) -> None:
         """Break off all connections, take no more."""
@@ -141,16 +154,18 @@ class Proxy:
             _break_off(near)
             return
         self._sockets.append(far)
-        self._run(_pass_on, near, far)
-        self._run(_pass_on, far, near)
+        self.first = b""
+        self._run(self._pass_on, near, far)
+        self._run(self._pass_on, far, near)
 
-
-def _pass_on(source: socket.socket, target: socket.socket) -> None:
-    with suppress(OSError):
-        while data := source.recv(65536):
-            target.sendall(data)
-    for end in (source, target):
-        _break_off(end)
+    def _pass_on(self, source: socket.socket, target: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                self.first = self.first or data
+                if not self.silent:
+                    target.sendall(data)
+        for end in (source, target):
+            _break_off(end)
 
 
 def _break_off(connection: socket.socket) -> None:

@@ -19,18 +19,20 @@ import pytest
 import sqlalchemy as sa
 
 from etl import app as app_module
-from etl import operations
 from etl.app import App
 from etl.config import load
-from etl.destinations import sql as sql_module
+from etl.database.schema import audit_rejects
+from etl.destinations.sql import destination as sql_module
 from etl.errors import AuditEtlError
+from etl.genesys import paging
 from etl.genesys import query as query_module
 from etl.genesys.audits import AuditApi
-from etl.genesys.patience import Patience
-from etl.operations import Failure
-from etl.progress import Receipt, Stream
+from etl.genesys.client.retries import Patience
+from etl.model import Receipt, Stream
+from etl.operations import export
+from etl.operations.export import Failure
+from etl.operations.verify import Verdict
 from etl.records import Audit, normalise
-from etl.schema import audit_rejects
 from etl.simulator import CLIENT_ID, CLIENT_SECRET, AuditLog, Simulator
 from etl.simulator.generation import Entry, entries
 from etl.simulator.instants import milliseconds
@@ -102,6 +104,7 @@ class World:
         read_seconds: of silence after which the client gives an answer up.
         processes: numbers of the processes that the program seems to run in, each in its own.
         unusable: whether it was ever shown a record that cannot be a row.
+        open_starts: whether intervals were ever without the instant they start at.
     """
 
     simulator: Simulator
@@ -113,6 +116,7 @@ class World:
     read_seconds: float = 10.0
     processes: Iterator[int] = field(default_factory=count)
     unusable: bool = False
+    open_starts: bool = False
 
     def suffer(self, cell: Cell) -> None:
         """Let the cell's faults strike, the program set up for them."""
@@ -130,7 +134,9 @@ class World:
             "AUDIT_ETL_MAX_WINDOW": "1d",
         }
         settings = load(None, variables | dict(self.place.variables) | self.settings)
-        with App(settings, stop=Waits(self.clock), now=self.clock) as app:
+        with App(
+            settings, stop=Waits(self.clock), now=self.clock, monotonic=self.clock.monotonic
+        ) as app:
             app.holder = f"elsewhere/{next(self.processes)}/0"
             yield app
 
@@ -140,20 +146,28 @@ class World:
         return query_module.connect(*args, **named, patience=patience)
 
     def run(
-        self, lookback: timedelta | None = None, watch: operations.Watch = lambda _: None
+        self, lookback: timedelta | None = None, watch: export.Watch = lambda _: None
     ) -> Outcome:
         """Bring every stream up to now less the lag, as `audit-etl run` does."""
         with self.app() as app:
             span = Window(BEGIN, self.until)
-            outcomes = operations.run(app, lookback=lookback, watch=watch)
+            outcomes = export.run(app, lookback=lookback, watch=watch)
             return self._outcome(app, span, outcomes, asked_again=False)
 
     def backfill(self, span: Window) -> Outcome:
         """Export a span, as `audit-etl backfill` does."""
         with self.app() as app:
-            streams = operations.selected(app, None, ())
-            outcomes = operations.backfill(app, span, streams)
+            streams = export.selected(app, None, ())
+            outcomes = export.backfill(app, span, streams)
             return self._outcome(app, span, outcomes, asked_again=True)
+
+    def verify(self, span: Window, *, repair: bool = False) -> tuple[list[Verdict], list[Failure]]:
+        """Compare a span with the source, as `audit-etl verify` does."""
+        with self.app() as app:
+            streams = export.selected(app, None, ())
+            outcomes = list(export.verify(app, span, streams, repair=repair))
+        verdicts = [outcome for outcome in outcomes if isinstance(outcome, Verdict)]
+        return verdicts, [outcome for outcome in outcomes if isinstance(outcome, Failure)]
 
     def _outcome(
         self,
@@ -163,12 +177,17 @@ class World:
         *,
         asked_again: bool,
     ) -> Outcome:
+        # Of the two windows that meet there, one shows an audit: but none ends where all begins.
+        first = BEGIN + timedelta(seconds=self.simulator.faults.exclude_interval_start)
         services = {stream.service for stream in app.streams()} - {self.refused}
         promised = {
             audit.id: audit
-            for audit in self.shown(BEGIN, self.until).values()
+            for audit in self.shown(first, self.until).values()
             if None in services or audit.service_name in services
         }
+        self.shown(
+            BEGIN - 2 * timedelta(days=1), self.until
+        )  # what answers of other times may hold
         result = Outcome(span, asked_again, promised, self.rejected(BEGIN, self.until))
         self.unusable = self.unusable or result.rejects > 0
         try:
@@ -243,6 +262,7 @@ def row_of(form: bytes) -> Audit | None:
 def in_small_pieces(patch: pytest.MonkeyPatch) -> None:
     """Make pages and transactions small, so that few audits take many of them."""
     patch.setattr(query_module, "PAGE_SIZE_MAX", 40)
+    patch.setattr(paging, "BARREN_PAGES_MAX", 20)
     patch.setattr(sql_module, "GROUP_BYTES", 120_000)
 
 

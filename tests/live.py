@@ -17,10 +17,10 @@ from typing import Any
 import sqlalchemy as sa
 
 from etl.app import clock
-from etl.database import open_engine
+from etl.database.engine import open_engine
 from etl.destinations.lake.storage import LocalStorage
-from etl.ledger import Ledger
-from etl.progress import Mark, Stream
+from etl.ledger.receipts import Ledger
+from etl.model import Mark, Stream
 from etl.records import Audit
 from etl.simulator import AuditLog, Simulator
 from etl.window import Window, gaps

@@ -8,8 +8,8 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from etl.destinations import AnyDestination, Fence
+from etl.model import Draft, Receipt, Stream
 from etl.pipeline import decoder
-from etl.progress import Draft, Receipt, Stream
 from etl.records import Audit, Batch, Records, Reject, Unreadable, keyed, normalise, whole
 from etl.window import Window
 
@@ -50,10 +50,13 @@ def record(name: str, hour: float = 0.0, **members: Any) -> dict[str, Any]:
         "action": "Update",
         "entityType": "Queue",
         "entity": {"id": f"entity of {name}", "name": "Wartezimmer ☎"},
+        "application": "admin ui",
+        "userHomeOrgId": "home organisation",
+        "initiatingAction": {"transactionId": f"action of {name}", "actionContext": "bulk edit"},
         "level": "USER",
         "status": "SUCCESS",
         "user": {"id": "u1", "name": "Ada Example"},
-        "client": {"id": ""},
+        "client": {"id": "client of an app"},
         "transactionInitiator": True,
         "remoteIp": ["192.0.2.7", "2001:db8::1"],
         "message": {"message": "changed", "messageParams": {"n": "1"}},
@@ -62,7 +65,15 @@ def record(name: str, hour: float = 0.0, **members: Any) -> dict[str, Any]:
             {"property": "name", "oldValues": ["Old\tone\n"], "newValues": ["New \\N \\. one"]},
             {"property": "size", "oldValues": [], "newValues": None},
         ],
-        "entityChanges": [{"entityType": "User", "entityId": "u2", "newValues": ["x", None]}],
+        "entityChanges": [
+            {
+                "entityType": "User",
+                "entityId": "u2",
+                "entityName": "Grace",
+                "oldValues": ["w"],
+                "newValues": ["x", None],
+            }
+        ],
     } | members
 
 
@@ -78,7 +89,15 @@ def audits(records: Iterable[dict[str, Any]]) -> list[Audit]:
 
 def draft(window: Window, *, stream: Stream = STREAM, schedule: str = "frequent") -> Draft:
     """A draft for one window, whose query has an id of its own."""
-    return Draft(stream, window, f"query of {window}", schedule, window.end + HOUR, lambda: 3)
+    return Draft(
+        stream,
+        window,
+        f"query of {window}",
+        schedule,
+        window.end + HOUR,
+        requests=lambda: 3,
+        now=lambda: LOADED_AT,
+    )
 
 
 def unfenced(_: sa.Connection) -> None:

@@ -13,7 +13,7 @@ from typing import Any, Self
 from urllib.parse import parse_qsl, urlsplit
 
 from etl.genesys.audits import AuditApi
-from etl.genesys.patience import Patience
+from etl.genesys.client.retries import Patience
 from etl.genesys.query import connect
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
@@ -158,16 +158,25 @@ def _handler(organization: Organization) -> type[BaseHTTPRequestHandler]:
 
 
 class Time:
-    """A clock that stands still but for pauses, which take no time and are written down."""
+    """A clock that stands still but for pauses, which take no time and are written down.
+
+    Attributes:
+        instant: the time as it is.
+        ahead: how far a clock that was set is ahead of it.
+    """
 
     def __init__(self, stop_at: int | None = None) -> None:
         self.instant = NOON
+        self.ahead = timedelta(0)
         self.pauses: list[float] = []
         self.stop_at = stop_at
         self._lock = threading.Lock()
 
     def now(self) -> datetime:
-        return self.instant
+        return self.instant + self.ahead
+
+    def monotonic(self) -> float:
+        return (self.instant - NOON).total_seconds()
 
     def pause(self, seconds: float) -> bool:
         with self._lock:
@@ -196,6 +205,7 @@ def connected(
         "the-client",
         SECRET,
         now=time.now,
+        monotonic=time.monotonic,
         pause=time.pause,
         patience=patience,
     ) as api:

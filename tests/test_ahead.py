@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from time import monotonic
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etl.ahead import Ahead, GivenUp
-from etl.genesys.clock import Clock
+from etl.genesys.client.clock import Clock
+from etl.prefetch import Ahead, GivenUp
 
 PATIENCE_SECONDS = 30.0
 
@@ -81,7 +82,7 @@ def test_a_pause_ends_when_nobody_waits_any_more() -> None:
         resting.set()
         return threading.Event().wait(min(seconds, 0.01))
 
-    clock = Clock(lambda: datetime.now(UTC), pause)  # noqa: TID251 - a clock that goes
+    clock = Clock(lambda: datetime.now(UTC), monotonic, pause)  # noqa: TID251 - a clock that goes
 
     def values() -> Iterator[int]:
         clock.wait(10_000)
@@ -97,7 +98,7 @@ def test_a_pause_ends_when_nobody_waits_any_more() -> None:
 
 
 def test_no_request_is_sent_for_nobody() -> None:
-    clock = Clock(lambda: datetime.now(UTC), lambda _: False)  # noqa: TID251 - a clock that goes
+    clock = Clock(lambda: datetime.now(UTC), monotonic, lambda _: False)  # noqa: TID251 - a clock that goes
     begun, given_up = threading.Event(), threading.Event()
     checked = []
 

@@ -1,4 +1,4 @@
-"""The alert rules, the dashboard and the README speak of metrics that exist, and of all of them."""
+"""The alert rules, the dashboard and the documents speak of all metrics, and of no others."""
 
 import json
 import re
@@ -12,11 +12,11 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from etl.errors import SourceUnavailable
-from etl.genesys.events import Requested, Succeeded, Waited
+from etl.genesys.client.events import Requested, Succeeded, Waited
+from etl.model import RETENTION, Late, Receipt, Stream
 from etl.monitoring import gauges
 from etl.monitoring.condition import Condition, StreamCondition
 from etl.monitoring.health import Monitor
-from etl.progress import RETENTION, Late, Receipt, Stream
 from etl.window import Window
 from tests.programs import program
 from tests.simulated import NOW
@@ -40,8 +40,8 @@ def exposition() -> str:
     for event in (Requested("POST /oauth/token", 200, 0.1), Waited(1.0), Succeeded(2.0)):
         monitor.told("acme", event)
     monitor.told("acme", Requested("GET /api/v2/audits/query/{id}/results", 200, 0.1))
-    seen = StreamCondition(STREAM, NOW - HOUR, NOW, NOW - HOUR)
-    condition = Condition(NOW, 6 * HOUR, None, (seen,), {"acme": 0})
+    seen = StreamCondition(STREAM, NOW, NOW - HOUR, NOW, NOW - HOUR, 0)
+    condition = Condition(6 * HOUR, None, (seen,), {"acme": 0})
     return (monitor.exposition() + gauges.exposition(condition)).decode()
 
 
@@ -156,7 +156,7 @@ def test_the_readme_s_metrics_are_those_that_exist(exposition: str) -> None:
             f"| `{family.name}{total}` | {family.type} | {shown} | {family.documentation} |"
         )
 
-    readme = (TOP / "README.md").read_text()
+    document = (TOP / "docs" / "operating.md").read_text()
 
-    table = readme.split("| metric | kind | labels | means |\n|---|---|---|---|\n")[1]
+    table = document.split("| metric | kind | labels | means |\n|---|---|---|---|\n")[1]
     assert table.split("\n\n")[0].splitlines() == rows

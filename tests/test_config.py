@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from etl.bundled import bundled
 from etl.config import OrganizationSettings, Settings, describe, example, load
 from etl.errors import ConfigurationError
+from etl.resources import bundled
 from tests.configured import CREDENTIALS, SECRET, from_toml
 
 
@@ -41,6 +41,7 @@ def test_without_file_and_variables_the_defaults_are_those_of_the_contract() -> 
         "expand_user": True,
         "allow_redirect": False,
         "partition": "day",
+        "concurrency": 8,
         "behind_limit": timedelta(hours=6),
         "health_address": "127.0.0.1:9464",
     }
@@ -104,6 +105,7 @@ def test_describe_has_every_key_and_its_default_in_the_order_of_the_contract() -
         ("expand_user", "true"),
         ("allow_redirect", "false"),
         ("partition", "day"),
+        ("concurrency", "8"),
         ("behind_limit", "6h"),
         ("health_address", "127.0.0.1:9464"),
     ]

@@ -9,9 +9,12 @@ from tests.configured import CREDENTIALS, SECRET, from_toml, refused
 
 @pytest.mark.parametrize(
     ("content", "value"),
-    [("s3", "s3"), ("s3\n", "s3"), ("s3\r\n", "s3"), (" s3 \n\n", " s3 \n"), ("s\r3\r", "s\r3\r")],
+    [
+        *(("s3", "s3"), ("s3\n", "s3"), ("s3\r\n", "s3"), (" s3 \t\r\n\n", "s3")),
+        *(("s 3\r", "s 3"), ("\ufeffs3\r\n", "s3")),
+    ],
 )
-def test_a_file_gives_its_content_without_one_newline_at_its_end(
+def test_a_file_gives_its_content_without_blanks_around_it_or_a_mark(
     tmp_path: Path, content: str, value: str
 ) -> None:
     file = tmp_path / "secret"
@@ -80,7 +83,7 @@ def test_a_file_that_cannot_be_read_is_named_with_the_reason(tmp_path: Path) -> 
         f"AUDIT_ETL_LAG_FILE: the file {tmp_path} cannot be read: Is a directory",
         f"AUDIT_ETL_BEGIN_FILE: the file {tmp_path}/empty is empty",
         f"AUDIT_ETL_PARTITION_FILE: the file {tmp_path}/binary cannot be read: "
-        "it is not UTF-8 text",
+        "it is UTF-16 text or no text: save it as UTF-8",
         "AUDIT_ETL_ORGANIZATIONS__DEFAULT__CLIENT_SECRET_FILE: the file that it names cannot be "
         "read: No such file or directory",
     ]
@@ -108,3 +111,22 @@ def test_a_setting_and_its_file_in_one_source_are_one_too_many(tmp_path: Path) -
         "audit_etl_partition: partition is set already by environment AUDIT_ETL_PARTITION; "
         "keep one of them",
     ]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_a_secret_in_utf_16_is_refused_by_name(tmp_path: Path, encoding: str) -> None:
+    file = tmp_path / "secret"
+    file.write_bytes(SECRET.encode(encoding))
+
+    assert refused(tmp_path, f'[organizations.default]\nclient_secret_file = "{file}"', {}) == [
+        f"FILE, line 2: organizations.default.client_secret: the file {file} cannot be read: it is "
+        "UTF-16 text or no text: save it as UTF-8"
+    ]
+
+
+def test_a_variable_from_a_file_of_windows_is_read_as_meant() -> None:
+    variables = {name: f"{value}\r" for name, value in CREDENTIALS.items()}
+
+    organization = load(None, variables | {"AUDIT_ETL_LAG": " 5m\r\n"}).organization("default")
+
+    assert organization == load(None, CREDENTIALS).organization("default")

@@ -109,7 +109,8 @@ organizations = 3
 
     assert set(refused(tmp_path, toml, variables)) == {
         "AUDIT_ETL_LAGG: no such setting; did you mean AUDIT_ETL_LAG?",
-        "AUDIT_ETL_STATE: oracle:// is not understood here; did you mean postgres://?",
+        "AUDIT_ETL_STATE: oracle:// is not understood here; write one of sqlite:///FILE "
+        "postgresql://USER@HOST/DATABASE mysql://USER@HOST/DATABASE",
         "AUDIT_ETL_ALLOW_REDIRECT: must be true or false",
         "FILE, line 2: lag: must be a length of time as text, such as 10m, 1h or 3d",
         "FILE, line 3: begin: must be a time (2026-05-01, 2026-05-01T12:00:00Z) or a length of "

@@ -41,6 +41,7 @@ def test_the_rows_show_every_value_with_its_origin_and_no_secret() -> None:
         ("expand_user", "true", "default"),
         ("allow_redirect", "false", "default"),
         ("partition", "day", "default"),
+        ("concurrency", "8", "default"),
         ("behind_limit", "6h", "default"),
         ("health_address", "127.0.0.1:9464", "default"),
     ]
@@ -98,6 +99,12 @@ def test_no_password_of_a_url_is_shown_whatever_is_in_it(password: str, place: s
             "parquet+s3://id:***@bucket/p?Secret_Key=***&region=y",
         ),
         ("sqlite:////srv/a:b@c/audits.db", "sqlite:////srv/a:b@c/audits.db"),
+        ("mysql://u@h/d?%70asswd=s3cret&charset=utf8", "mysql://u@h/d?%70asswd=***&charset=utf8"),
+        ("postgresql://u@h/d?%2570assword=s3cret", "postgresql://u@h/d?%2570assword=***"),
+        (
+            "mysql://u@h/d?init_command=SET%20PASSWORD='s3cret=1'&%73sl_ca=/ca.pem",
+            "mysql://u@h/d?init_command=***&%73sl_ca=/ca.pem",
+        ),
     ],
 )
 def test_a_url_is_shown_but_for_its_secrets(url: str, shown: str) -> None:

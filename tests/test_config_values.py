@@ -1,4 +1,5 @@
 import json
+import re
 from datetime import timedelta
 from pathlib import Path
 
@@ -7,6 +8,7 @@ from pydantic import ValidationError
 
 from etl.config import Settings, load
 from etl.config.sources import read_document
+from etl.config.values import cron
 from etl.errors import ConfigurationError
 from tests.configured import SECRET, from_environment, refused
 
@@ -52,22 +54,47 @@ def test_lengths_of_time_may_be_at_their_limits() -> None:
 
 
 @pytest.mark.parametrize(
-    ("cron", "reason"),
+    ("line", "reason"),
     [
         ("* * * *", "is not a cron line such as 17 3 * * *: Wrong number of fields; got 4, "
          "expected 5"),
         ("61 * * * *", "is not a cron line such as 17 3 * * *: Error validating expression '61': "
          "the last value (61) is higher than the maximum value (59)"),
         ("0 4 * * 0", "must name its days of the week (sun, mon-fri), as numbers are ambiguous"),
+        ("0 4 * * 7", "must name its days of the week (sun, mon-fri), as numbers are ambiguous"),
         ("0 0 30 2 *", "never fires"),
+        ("0 0 * * Sunday", "is not understood as 0 0 * * Sunday; write 0 0 * * sun"),
+        ("0 0 1 sept *", "is not understood as 0 0 1 sept *; write 0 0 1 sep *"),
+        ("@daily", "is not understood as @daily; write 0 0 * * *"),
     ],
 )  # fmt: skip
-def test_a_cron_line_that_would_not_fire_as_meant_is_refused(cron: str, reason: str) -> None:
-    text = json.dumps([{"name": "a", "cron": cron, "lookback": "1h"}])
+def test_a_cron_line_that_would_not_fire_as_meant_is_refused(line: str, reason: str) -> None:
+    text = json.dumps([{"name": "a", "cron": line, "lookback": "1h"}])
 
     assert refused(environment={"AUDIT_ETL_SCHEDULES": text}) == [
         f"AUDIT_ETL_SCHEDULES: schedules.0.cron: {reason}"
     ]
+
+
+@pytest.mark.parametrize(
+    ("line", "written"),
+    [
+        ("0 0 * * fri-mon", "0 0 * * fri,sat,sun,mon"),
+        ("0 0 * * Friday-Monday,wed", "0 0 * * fri,sat,sun,mon,wed"),
+        ("0 22-2 * * *", "0 22,23,0,1,2 * * *"),
+        ("0 20-4/3 * * *", "0 20,23,2 * * *"),
+        ("0 0 1 nov-feb *", "0 0 1 nov,dec,jan,feb *"),
+        ("0 0 1 11-2 *", "0 0 1 11,12,1,2 *"),
+        ("0 0 30-2 * *", "0 0 30,31,1,2 * *"),
+        ("@Weekly", "0 0 * * sun"),
+        ("@yearly", "0 0 1 jan *"),
+    ],
+)
+def test_a_cron_line_of_other_crons_is_told_as_one_that_works(line: str, written: str) -> None:
+    with pytest.raises(ValueError, match=f"; write {re.escape(written)}$"):
+        cron(line, ())
+
+    assert cron(written, ()) == written
 
 
 @pytest.mark.parametrize(
@@ -137,13 +164,23 @@ def test_a_file_that_is_missing_or_not_toml_is_refused(tmp_path: Path) -> None:
     for path, reason in (
         ("/nowhere.toml", "cannot be read: No such file or directory"),
         (str(tmp_path), "cannot be read: Is a directory"),
-        (str(tmp_path / "binary"), "is not UTF-8 text"),
+        (str(tmp_path / "binary"), "cannot be read: it is not UTF-8 text: save it as UTF-8"),
     ):
         assert refused(environment={"AUDIT_ETL_CONFIG": path}) == [
             f"the configuration file {path} {reason}"
         ]
         with pytest.raises(ConfigurationError, match=reason):
             load(Path(path), {})
+
+
+def test_a_file_of_windows_is_read_as_meant(tmp_path: Path) -> None:
+    path = tmp_path / "c.toml"
+    path.write_bytes(b'\xef\xbb\xbflag = "3m "\r\n[organizations.a]\r\nregion = "us-east-1 "\r\n')
+
+    settings = load(path, {})
+
+    assert settings.lag == timedelta(minutes=3)
+    assert settings.organizations["a"].region == "us-east-1"
 
 
 def test_a_slip_in_toml_is_refused_with_its_line(tmp_path: Path) -> None:
@@ -171,3 +208,19 @@ def test_the_lines_of_keys_are_found_however_they_are_written(tmp_path: Path) ->
         "schedules.1": 9,
         "schedules.1.name": 10,
     }
+
+
+@pytest.mark.parametrize(("text", "number"), [("1", 1), (" 8 ", 8), ("40", 40)])
+def test_a_number_of_organisations_at_once_is_read(text: str, number: int) -> None:
+    settings = load(None, {"AUDIT_ETL_CONCURRENCY": text})
+
+    assert settings.concurrency == number
+    assert settings.connections == 4 + 2 * number
+
+
+@pytest.mark.parametrize("text", ["0", "41", "-1", "1.5", "many", "true", "1e1"])
+def test_a_number_of_organisations_that_cannot_be_is_refused(text: str) -> None:
+    with pytest.raises(
+        ConfigurationError, match="CONCURRENCY: must be a whole number from 1 to 40"
+    ):
+        load(None, {"AUDIT_ETL_CONCURRENCY": text})

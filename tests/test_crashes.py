@@ -12,16 +12,19 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import obstore
 import pyarrow.parquet as pq
 import pytest
 import sqlalchemy as sa
-from pyarrow import fs
 from sqlalchemy import event
 
-from etl.destinations import inserting
-from etl.destinations import sql as sql_module
+from etl.destinations.sql import destination as sql_module
+from etl.destinations.sql import inserter
+from etl.simulator import AuditLog, Faults
 from tests.conftest import Place
+from tests.hostile import World, log_with_edges
 from tests.samples import BEGIN, LOADED_AT, STREAM, audits, batch, draft, hours, load_into, record
+from tests.simulated import NOW
 
 WINDOWS = [hours(0, 30), hours(30, 60)]
 #: Two windows over three days, with one audit that the first window shows and the second again.
@@ -77,9 +80,11 @@ def dying_at(
             (Path, "mkdir"),
             (pq.ParquetWriter, "write_table"),
             (pq.ParquetWriter, "close"),
-            (fs, "copy_files"),
-            (inserting, "_copy"),
-            (inserting, "_execute"),
+            (obstore, "put"),
+            (obstore, "copy"),
+            (obstore, "head"),
+            (inserter, "_copy"),
+            (inserter, "_execute"),
         ):
             stepping(owner, name)
         event.listen(engine, "before_cursor_execute", next_step)
@@ -172,3 +177,54 @@ def assert_that_any_death_is_mended(
         place.empty()
 
     assert step > 20
+
+
+@pytest.fixture(scope="module")
+def log() -> Iterator[AuditLog]:
+    with log_with_edges(seed=19, audits=300, late_share=0) as log:
+        yield log
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("standing_place", ["sqlite", "parquet"], indirect=True)
+@pytest.mark.parametrize("lookback", ["0s", "20h"])
+def test_a_death_costs_no_audit_that_became_visible_before_the_restart(
+    hostile: World, lookback: str
+) -> None:
+    """A run, then a later one that does not look back: the first dies after each of its pages."""
+    hostile.settings = {
+        "AUDIT_ETL_SCHEDULES": f'[{{"name": "s", "interval": "1h", "lookback": "{lookback}"}}]',
+        "AUDIT_ETL_MAX_WINDOW": "8h",
+    }
+    hostile.simulator.faults = Faults(late_every=3, late_hours=40)
+    lives, pages, died = [], 0, True
+    while died:
+        pages += 1
+        died = _dies_after(hostile, pages)
+        hostile.clock.move(hours=5)
+        assert hostile.run().status == 0
+        lives.append({audit.id for audit in hostile.place.audits()})
+        hostile.place.empty()
+        hostile.clock.now = NOW
+
+    *with_a_death, without = lives
+    assert len(with_a_death) > 5
+    for pages, held in enumerate(with_a_death, 1):
+        assert without <= held, f"lost by a death after page {pages}: {without - held}"
+
+
+def _dies_after(world: World, pages: int) -> bool:
+    """Run, and die when so many pages are loaded; false if there are not so many."""
+    left = pages
+
+    def watch(_: object) -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            die()
+
+    try:
+        world.run(watch=watch)
+    except Died:
+        return True
+    return False

@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 
 from etl.app import clock
-from etl.leases import acquire
+from etl.ledger.leases import acquire
 from etl.simulator.faults import Faults
 from tests import servers
 from tests.commands import audit_etl

@@ -13,9 +13,11 @@ from etl import schedules
 from etl.app import App
 from etl.config import Settings, load
 from etl.daemon import Worker
+from etl.daemon.keeper import Keeper
+from etl.daemon.turns import Turns
 from etl.errors import AuditEtlError
+from etl.model import Receipt, Stream
 from etl.monitoring.health import Monitor
-from etl.progress import Receipt, Stream
 from etl.simulator import AuditLog, Simulator
 from etl.simulator.faults import Faults
 from tests.commands import CLIENT_ID, SECRET
@@ -126,9 +128,15 @@ def test_a_month_of_ticks_ends_complete_and_with_the_memory_of_its_first_hundred
     ticks = 0
     with (
         simulated(clock) as (simulator, url),
-        App(settings_for(url, tmp_path), stop=Stop(clock), now=clock, observer=counts) as app,
+        App(
+            settings_for(url, tmp_path),
+            stop=Stop(clock),
+            now=clock,
+            monotonic=clock.monotonic,
+            observer=counts,
+        ) as app,
     ):
-        worker = Worker(app, "default", counts)
+        worker = Worker(app, "default", counts, Turns(1, clock.monotonic), Keeper(app))
 
         def tick() -> None:
             nonlocal ticks

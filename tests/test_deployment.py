@@ -1,6 +1,7 @@
 """The examples of deployment are what their readers take, and keep what they promise."""
 
 import json
+import os
 import re
 import shlex
 import shutil
@@ -14,13 +15,17 @@ from typing import Any
 
 import kubernetes_validate
 import pytest
+import sqlalchemy as sa
 import yaml
 from click.testing import CliRunner
 
 from etl.cli import audit_etl
 from etl.config import load
 from etl.monitoring.health import Monitor, serve_health
+from tests import commands
+from tests.commands import environment
 from tests.programs import program
+from tests.servers import own_postgres
 
 TOP = Path(__file__).parent.parent
 CONFIG = TOP / "config"
@@ -44,15 +49,29 @@ class Launch:
     variables: Mapping[str, str]
 
 
+def manifests(name: str) -> list[dict[str, Any]]:
+    """What the file declares: the workload first."""
+    return list(yaml.safe_load_all((CONFIG / "kubernetes" / f"{name}.yaml").read_text()))
+
+
 def manifest(name: str) -> dict[str, Any]:
-    found: dict[str, Any] = yaml.safe_load((CONFIG / "kubernetes" / f"{name}.yaml").read_text())
-    return found
+    return manifests(name)[0]
 
 
 def pod(name: str) -> dict[str, Any]:
     spec = manifest(name)["spec"]
     found: dict[str, Any] = spec.get("jobTemplate", {"spec": spec})["spec"]["template"]["spec"]
     return found
+
+
+def test_nobody_but_prometheus_may_ask_the_health_port() -> None:
+    workload, policy = manifests("daemon")
+
+    labels = workload["spec"]["template"]["metadata"]["labels"]
+    assert policy["spec"]["podSelector"]["matchLabels"] == labels
+    [allowed] = policy["spec"]["ingress"]
+    assert allowed["ports"] == [{"port": 9464}]
+    assert allowed["from"]
 
 
 def containers(name: str) -> list[dict[str, Any]]:
@@ -98,7 +117,7 @@ def test_each_example_gives_settings_that_are_accepted_and_secrets_in_files(
     launch: Launch, tmp_path: Path
 ) -> None:
     (tmp_path / "client-secret").write_text("s\n")
-    (tmp_path / "destination").write_text("postgresql://audit:p@database/audit\n")
+    (tmp_path / "destination").write_text("postgresql://audit:p@database/audit?sslmode=disable\n")
     variables = {
         name: str(tmp_path / Path(value).name) if name.endswith("_FILE") else value
         for name, value in launch.variables.items()
@@ -117,7 +136,8 @@ def test_each_example_gives_settings_that_are_accepted_and_secrets_in_files(
 def test_kubernetes_takes_the_manifests(name: str) -> None:
     newest = kubernetes_validate.latest_version()
 
-    kubernetes_validate.validate(manifest(name), newest, strict=True)
+    for found in manifests(name):
+        kubernetes_validate.validate(found, newest, strict=True)
 
     with pytest.raises(kubernetes_validate.ValidationError):
         kubernetes_validate.validate(manifest(name) | {"spek": {}}, newest, strict=True)
@@ -265,3 +285,37 @@ def test_the_steps_of_the_image_make_a_program_that_runs(tmp_path: Path) -> None
     for file in CONFIG.rglob("*.*"):
         installed = image.glob(f"lib/python*/site-packages/etl/_bundled/{file.relative_to(TOP)}")
         assert list(installed), file
+
+
+def test_compose_makes_an_ordinary_role(tmp_path: Path) -> None:
+    password = "it's a password"
+    (tmp_path / "password").write_text(f"{password}\n")
+    script = COMPOSE["configs"]["role"]["content"].replace(
+        "/run/secrets/database-password", str(tmp_path / "password")
+    )
+    with own_postgres(tmp_path) as server:
+        server.ask("CREATE DATABASE audit", "ALTER ROLE postgres PASSWORD 'a superuser''s'")
+        at_server = {"PGHOST": "127.0.0.1", "PGPORT": str(server.port)}
+        path = os.pathsep.join([str(server.programs), os.environ["PATH"]])
+
+        done = subprocess.run(["sh", "-ec", script], env={**at_server, "PATH": path}, check=False)
+
+        assert done.returncode == 0
+        assert server.ask("SELECT rolsuper FROM pg_roles WHERE rolname = 'audit'") == "False"
+        superusers = "SELECT count(rolpassword) FROM pg_authid WHERE rolsuper"
+        assert server.ask(superusers) == "0"
+        url = sa.make_url(server.url).set(username="audit", password=password, database="audit")
+        env = environment(AUDIT_ETL_DESTINATION=url.render_as_string(hide_password=False))
+        assert commands.audit_etl("migrate", env=env).returncode == 0
+
+
+def test_each_image_of_others_is_pinned_by_its_digest() -> None:
+    texts = (TOP / "Dockerfile").read_text() + (CONFIG / "compose.yaml").read_text()
+    images = [
+        *re.findall(r"(?m)^FROM (\S+)", texts),
+        *re.findall(r"(?m)^ *image: (?!audit-etl$)(\S+)", texts),
+    ]
+
+    assert len(images) == 3
+    for image in images:
+        assert re.fullmatch(r"[a-z]+:[\w.-]+@sha256:[0-9a-f]{64}", image), image

@@ -3,7 +3,8 @@ the next run. The simulated organisation goes on meanwhile, and no lookback heal
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,15 +15,15 @@ import sqlalchemy as sa
 from sqlalchemy import event
 
 from etl.app import clock
-from etl.destinations import rows
-from etl.destinations import sql as sql_module
-from etl.destinations.sql import SqlDestination
+from etl.destinations.sql import destination as sql_module
+from etl.destinations.sql import rows
+from etl.destinations.sql.destination import SqlDestination
 from etl.errors import DestinationUnavailable
-from etl.progress import Receipt
+from etl.model import Receipt
 from etl.records import Batch
 from tests import servers
 from tests.commands import audit_etl
-from tests.daemons import Daemon, until
+from tests.daemons import Daemon, proxy, until
 from tests.holdings import audits_in
 from tests.live import Copy, Organisation, copy_at, living
 from tests.mending import ends, fails, next_run_completes
@@ -32,8 +33,10 @@ from tests.sessions import (
     BLOCKED,
     OTHERS,
     administrator,
+    decree,
     end_sessions,
     locking,
+    role,
     running_amid_a_transaction,
 )
 
@@ -242,7 +245,7 @@ def test_a_server_that_is_restarted_amid_a_load_ends_the_run_and_nothing_of_it_c
         with running_amid_a_transaction(copy.engine, env) as process:
             own_server.stop()
             ends(process, "run the same command again when it is mended")
-        fails("run", env=env, says="run the same command again when it is mended")
+        fails("run", env=env, says="when a server listens there: start it")
         own_server.start()
 
         assert (copy.receipts, copy.audits) == (0, [])
@@ -274,13 +277,174 @@ def test_a_daemon_outlives_restarts_of_its_server(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("way", ["several servers in the URL", "one address"])
+def test_a_daemon_goes_on_with_the_server_that_took_over(
+    organisation: Organisation, own_server: OwnPostgres, tmp_path: Path, way: str
+) -> None:
+    assert audit_etl("migrate", env=organisation.environment(own_server.url)).returncode == 0
+    standby = own_server.make_standby()
+    with ExitStack() as stack:
+        stack.callback(standby.stop)
+        standby.start()
+        line = stack.enter_context(proxy("127.0.0.1", own_server.port))
+        url = f"postgresql://postgres@127.0.0.1:{line.port}/postgres"
+        if way != "one address":
+            both = f"127.0.0.1:{own_server.port},127.0.0.1:{standby.port}"
+            url = f"postgresql://postgres@{both}/postgres?target_session_attrs=read-write"
+        daemon = stack.enter_context(Daemon(tmp_path / "log", organisation.environment(url)))
+        before = stack.enter_context(copy_at(own_server.url, organisation))
+        until(before.caught_up, "it is up to date")
+
+        own_server.hand_over_to(standby)
+        line.lead_to("127.0.0.1", standby.port)
+
+        copy = stack.enter_context(copy_at(standby.url, organisation))
+        until(partial(copy.goes_on, before.receipts), "it goes on with the other server")
+        copy.keeps_its_promises()
+        assert daemon.ended() == 0
+        assert "Traceback" not in daemon.log
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """What an administrator does to a database at work.
+
+    Attributes:
+        begin: the statement, about a user {it} and a {database}.
+        end: what undoes it.
+        says: what the daemon tells of it.
+    """
+
+    begin: str
+    end: str
+    says: str
+
+
+TABLE = "audit_property_changes"
+TROUBLES = {
+    "postgresql": {
+        "the user may not log in": Trouble(
+            "ALTER ROLE {it} NOLOGIN", "ALTER ROLE {it} LOGIN", "when this user may log in"
+        ),
+        "the user has no connections": Trouble(
+            "ALTER ROLE {it} CONNECTION LIMIT 0",
+            "ALTER ROLE {it} CONNECTION LIMIT -1",
+            "lower `concurrency`",
+        ),
+        "the user may not write": Trouble(
+            f"REVOKE INSERT ON {TABLE} FROM {{it}}",
+            f"GRANT INSERT ON {TABLE} TO {{it}}",
+            "grant SELECT, INSERT, UPDATE and DELETE",
+        ),
+        "the database takes no connections": Trouble(
+            "ALTER DATABASE {database} ALLOW_CONNECTIONS false",
+            "ALTER DATABASE {database} ALLOW_CONNECTIONS true",
+            "is not currently accepting connections",
+        ),
+        "a table is gone": Trouble(
+            f"ALTER TABLE {TABLE} RENAME TO away",
+            f"ALTER TABLE away RENAME TO {TABLE}",
+            "when its tables are whole",
+        ),
+        "all is read-only": Trouble(
+            "ALTER DATABASE {database} SET default_transaction_read_only = on",
+            "ALTER DATABASE {database} RESET default_transaction_read_only",
+            "use the primary",
+        ),
+        "a statement may take no time": Trouble(
+            "ALTER ROLE {it} SET statement_timeout = 1",
+            "ALTER ROLE {it} RESET statement_timeout",
+            "failed: ",
+        ),
+    },
+    "mysql": {
+        "the user may not log in": Trouble(
+            "ALTER USER {it} ACCOUNT LOCK",
+            "ALTER USER {it} ACCOUNT UNLOCK",
+            "when this user may log in",
+        ),
+        "the user may not write": Trouble(
+            "REVOKE INSERT ON {database}.* FROM {it}",
+            "GRANT INSERT ON {database}.* TO {it}",
+            "grant SELECT, INSERT, UPDATE and DELETE",
+        ),
+        "a table is gone": Trouble(
+            f"RENAME TABLE {{database}}.{TABLE} TO {{database}}.away",
+            f"RENAME TABLE {{database}}.away TO {{database}}.{TABLE}",
+            "when its tables are whole",
+        ),
+    },
+}
+GRANTS = {
+    "postgresql": (
+        "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {it}",
+        "GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {it}",
+    ),
+    "mysql": ("GRANT SELECT, INSERT, UPDATE, DELETE ON {database}.* TO {it}",),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("database_url", "trouble"),
+    [
+        pytest.param("mariadb" if kind == "mysql" else kind, trouble, id=f"{kind}: {name}")
+        for kind, troubles in TROUBLES.items()
+        for name, trouble in troubles.items()
+    ],
+    indirect=["database_url"],
+)
+def test_a_daemon_tells_what_is_done_to_its_database_and_goes_on_once_it_is_undone(
+    organisation: Organisation, database_url: str, copy: Copy, tmp_path: Path, trouble: Trouble
+) -> None:
+    place = sa.make_url(database_url)
+    with ExitStack() as stack:
+        url = stack.enter_context(role(database_url, *GRANTS[place.get_backend_name()]))
+        it, database = str(sa.make_url(url).username), place.database
+        daemon = stack.enter_context(Daemon(tmp_path / "log", organisation.environment(url)))
+        until(copy.caught_up, "it is up to date")
+
+        def do(statement: str) -> None:
+            copy.close()
+            elsewhere = "postgres" if "ALTER DATABASE" in statement else place.database
+            decree(place.set(database=elsewhere), it, statement.format(it=it, database=database))
+
+        do(trouble.begin)
+        daemon.says(trouble.says)
+        do(trouble.end)
+
+        until(partial(copy.goes_on, copy.receipts), "it goes on")
+        copy.keeps_its_promises()
+        assert daemon.ended() == 0
+    assert "Traceback" not in daemon.log
+
+
+@pytest.mark.slow
+@on_postgresql
+def test_a_database_that_is_renamed_is_told(
+    organisation: Organisation, database_url: str, copy: Copy
+) -> None:
+    env = organisation.environment(database_url)
+    assert audit_etl("run", env=env).returncode == 0
+    name = sa.make_url(database_url).database
+    server = sa.make_url(database_url).set(database="postgres")
+    copy.close()
+
+    decree(server, "nobody", f"ALTER DATABASE {name} RENAME TO {name}_away")
+    fails("run", env=env, says="when there is such a database")
+    decree(server, "nobody", f"ALTER DATABASE {name}_away RENAME TO {name}")
+
+    next_run_completes(copy, env)
+
+
+@pytest.mark.slow
 @on_servers
 def test_half_of_the_tables_are_completed_by_migrating_again(
     organisation: Organisation, database_url: str, copy: Copy
 ) -> None:
     env = organisation.environment(database_url)
     with copy.engine.begin() as connection:  # as a migration leaves it that dies on MariaDB
-        for statement in ("DROP TABLE watermarks, verifications", "DELETE FROM alembic_version"):
+        for statement in ("DROP TABLE watermarks, verifications", "DELETE FROM audit_etl_version"):
             connection.exec_driver_sql(statement)
 
     refused = audit_etl("run", env=env)

@@ -13,15 +13,17 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from etl.database import transact
-from etl.destinations import AnyDestination, inserting, presence
-from etl.destinations import sql as sql_module
+from etl.database.engine import transact
+from etl.database.schema import early_audits
+from etl.destinations import AnyDestination
 from etl.destinations.lake import staging
-from etl.destinations.sql import SqlDestination
+from etl.destinations.sql import destination as sql_module
+from etl.destinations.sql import inserter, keys
+from etl.destinations.sql.destination import SqlDestination
 from etl.errors import ConfigurationError, LeaseHeld, SourceUnavailable
-from etl.following import load_early
+from etl.model import Late, Stream
+from etl.operations.tail import load_early
 from etl.pipeline import decoder
-from etl.progress import Late, Stream
 from etl.records import Batch
 from tests.conftest import Place
 from tests.holdings import audits_in
@@ -151,6 +153,28 @@ def test_organisations_do_not_meet(destination: AnyDestination, place: Place) ->
     assert [len(place.audits(name)) for name in ("acme", "beta")] == [1, 1]
 
 
+def test_one_id_in_two_organisations_is_two_audits_however_it_is_loaded(
+    destination: AnyDestination, place: Place
+) -> None:
+    shown = [batch(record("a"), {"id": "no time"})]
+    streams = [Stream("acme"), Stream("beta"), Stream("gamma")]
+    for stream in streams[:2]:
+        load_into(destination, draft(hours(0, 1), stream=stream), [], unfenced)
+
+    receipts = [
+        load_into(destination, draft(hours(0, 1), stream=stream), shown, unfenced)
+        for stream in streams
+    ]
+
+    assert [receipt.new_events for receipt in receipts] == [1, 1, 1]
+    for stream in streams:
+        name = stream.organization
+        assert place.audits(name) == audits([record("a")])
+        assert destination.ledger.rejects(name) == 1
+        assert [held.id for held in destination.look_up(name, hours(0, 1), ["a"])] == ["a"]
+    assert list(destination.look_up("delta", hours(0, 1), ["a"])) == []
+
+
 def test_a_page_that_fails_leaves_no_receipt_and_whole_audits(
     destination: AnyDestination, place: Place
 ) -> None:
@@ -264,9 +288,9 @@ def test_a_large_window_is_loaded_in_several_transactions(
     destination: AnyDestination, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sql_module, "GROUP_BYTES", 2_000)
-    monkeypatch.setattr(presence, "LISTED_KEYS", 3)
-    monkeypatch.setattr(inserting, "SQLITE_VALUES", 60)
-    monkeypatch.setattr(inserting, "MYSQL_CHARACTERS", 4_000)
+    monkeypatch.setattr(keys, "LISTED_KEYS", 3)
+    monkeypatch.setattr(inserter, "SQLITE_VALUES", 60)
+    monkeypatch.setattr(inserter, "MYSQL_BYTES", 4_000)
     shown = [record(f"{n:03}", n / 100) for n in range(60)]
     pages = [batch(*shown[n : n + 10]) for n in range(0, 60, 7)]
 
@@ -320,7 +344,7 @@ def test_ids_are_looked_up_once_one_of_them_is_there(
     def look_up(*asked: Any) -> list[str]:
         nonlocal looked_up
         looked_up += 1
-        return presence.absent_of(*asked)
+        return keys.absent_of(*asked)
 
     def attempt(engine: sa.Engine, work: Callable[[sa.Connection], Any]) -> Any:
         def once(connection: sa.Connection) -> Any:
@@ -396,6 +420,21 @@ def test_what_is_loaded_early_gives_way_to_what_a_window_shows(engine: sa.Engine
     assert left == ["b"]
 
 
+def test_an_early_audit_of_another_organisation_with_that_id_stays(engine: sa.Engine) -> None:
+    destination = SqlDestination(engine, lambda: LOADED_AT)
+    for organization in ("default", "other"):
+        destination.load_early(organization, audits([record("a"), record("b")]))
+
+    load_into(destination, draft(hours(0, 1)), [batch(record("a"))], unfenced)
+
+    assert audits_in(engine, "other") == audits([record("a"), record("b")])
+    assert audits_in(engine, "default") == audits([record("a"), record("b")])
+    with engine.connect() as connection:
+        query = sa.select(early_audits.c.organization, early_audits.c.id)
+        left = sorted(map(tuple, connection.execute(query)))
+    assert left == [("default", "b"), ("other", "a"), ("other", "b")]
+
+
 def test_what_a_window_has_brought_is_not_loaded_early_again(engine: sa.Engine) -> None:
     destination = SqlDestination(engine, lambda: LOADED_AT)
     load_into(destination, draft(hours(0, 1)), [batch(record("a"))], unfenced)
@@ -415,7 +454,7 @@ def test_audits_are_not_loaded_early_into_a_lake(place: Place) -> None:
 
 
 def test_a_query_is_remembered_until_its_receipt(destination: AnyDestination) -> None:
-    from etl.progress import OpenQuery
+    from etl.model import OpenQuery
 
     ledger, now = destination.ledger, BEGIN + 9 * HOUR
     query = OpenQuery(hours(0, 1), "q1", now)
@@ -429,3 +468,38 @@ def test_a_query_is_remembered_until_its_receipt(destination: AnyDestination) ->
 
     load_into(destination, draft(hours(0, 1)), [], unfenced)
     assert ledger.open_queries(STREAM, "settle", now) == []
+
+
+@pytest.mark.parametrize(
+    ("time", "day"),
+    [("2026-03-01T23:59:59.9999995Z", 1), ("2026-03-02T00:00:00.0000004Z", 2)],
+)
+def test_an_audit_stays_in_the_day_that_its_time_is_of(place: Place, time: str, day: int) -> None:
+    windows = [hours(0, 24), hours(24, 48)]
+    shown = batch(record("a", eventDate=time))
+    load_into(place.destination, draft(windows[day - 1]), [shown], unfenced)
+    load_into(place.destination, draft(windows[day - 1]), [shown], unfenced)
+
+    [audit] = place.audits()
+    held = [list(place.destination.held("default", window, None)) for window in windows]
+
+    assert audit.event_date.day == day
+    assert [len(audits) for audits in held] == [int(day == 1), int(day == 2)]
+    assert place.destination.count(STREAM, windows[day - 1]) == 1
+    assert list(place.destination.audits_a_day(STREAM, hours(0, 48))) == [audit.event_date.date()]
+    assert held[day - 1][0].event_date == audit.event_date
+
+
+@pytest.mark.parametrize("service", ["*", "SCIM"])
+def test_audits_of_a_span_are_counted_to_the_second(place: Place, service: str) -> None:
+    shown = [record(f"{n:02}", n, serviceName="SCIM" if n % 2 else "Other") for n in range(72)]
+    load_into(place.destination, draft(hours(0, 72)), [batch(*shown)], unfenced)
+    stream = Stream(STREAM.organization, service)
+    load_into(place.destination, draft(hours(0, 72), stream=Stream("other")), [batch(*shown)])
+
+    def count(start: float, end: float) -> int:
+        return place.destination.count(stream, hours(start, end))
+
+    share = 2 if service == "SCIM" else 1
+    assert (count(0, 72), count(24, 48), count(12, 60)) == (72 // share, 24 // share, 48 // share)
+    assert (count(1, 1.5), count(1.5, 2), count(72, 90)) == (1, 0, 0)

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from etl.errors import AuditEtlError
 from etl.genesys.audits import AuditApi
-from etl.genesys.patience import Patience
-from etl.genesys.query import Asked, AuditSource
+from etl.genesys.client.retries import Patience
+from etl.genesys.query import AuditSource
+from etl.source import Asked
 from tests.odd import ROUGH, SHAPES, damaged, fragments, in_bytes, mutated, texts
 from tests.samples import hours
 from tests.scripted import SECRET, Organization, Reply, Seen, Time, connected
@@ -25,7 +26,7 @@ BRIEF = Patience(
     read_seconds=2,
     outage_seconds=10,
     brief_tries=2,
-    rate_tries=2,
+    rate_seconds=10,
     poll_seconds=30,
 )
 #: What an answer holds where it quotes the request's credentials, or names a place to go on at.

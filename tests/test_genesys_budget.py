@@ -6,8 +6,8 @@ from datetime import timedelta
 import pytest
 
 from etl.errors import RateLimited, Stopped
-from etl.genesys.budget import Budget
-from etl.genesys.clock import Clock
+from etl.genesys.client.budget import Budget
+from etl.genesys.client.clock import Clock
 from tests.scripted import (
     NOON,
     Organization,
@@ -29,7 +29,7 @@ def time() -> Time:
 
 @pytest.fixture
 def budget(time: Time) -> Budget:
-    return Budget("acme", Clock(time.now, time.pause), 180.0)
+    return Budget("acme", Clock(time.now, time.monotonic, time.pause), 180.0)
 
 
 @pytest.fixture
@@ -88,7 +88,8 @@ def test_an_answer_that_was_overtaken_gives_no_request_back(budget: Budget) -> N
 @pytest.mark.parametrize(
     "odd",
     [{}, {"inin-ratelimit-allowed": "300"}, headers("many", 1, 1), headers(300, -1, 1),
-     headers(300, 1, ""), headers(300, 1, "1e99")],
+     headers(300, 1, ""), headers(300, 1, "1e99"),
+     headers(0, 1, 30)],
 )  # fmt: skip
 def test_headers_that_are_absent_or_odd_teach_nothing(budget: Budget, odd: dict[str, str]) -> None:
     budget.heard(odd)
@@ -102,6 +103,31 @@ def test_more_counted_than_allowed_is_nothing_left(budget: Budget) -> None:
     assert budget.remaining == 0
 
 
+@pytest.mark.parametrize("absurd", [3601, 900_000_000])
+def test_a_minute_that_ends_in_years_is_taken_for_a_minute(
+    budget: Budget, time: Time, absurd: int
+) -> None:
+    budget.heard(headers(300, 300, absurd))
+
+    budget.take()
+
+    assert (budget.remaining, time.pauses) == (None, [60.0])
+
+
+@pytest.mark.parametrize("waits", [(64.0, 1.0), (1.0, 64.0), (64.0, 64.0)])
+def test_of_two_threads_that_were_refused_the_longer_wait_holds(
+    budget: Budget, time: Time, waits: tuple[float, float]
+) -> None:
+    for seconds in waits:
+        budget.refused(seconds)
+    budget.heard(headers(300, 1, 60))
+
+    budget.take()
+
+    assert time.pauses == [64.0]
+    assert budget.remaining is None
+
+
 def test_a_wait_that_is_too_long_is_not_begun(budget: Budget, time: Time) -> None:
     budget.heard(headers(300, 300, 181))
 
@@ -112,9 +138,10 @@ def test_a_wait_that_is_too_long_is_not_begun(budget: Budget, time: Time) -> Non
     assert time.pauses == []
 
 
-def test_a_clock_that_is_set_back_makes_no_wait_longer(budget: Budget, time: Time) -> None:
+@pytest.mark.parametrize("hours", [-5, 5])
+def test_a_clock_that_is_set_changes_no_wait(budget: Budget, time: Time, hours: int) -> None:
     budget.heard(headers(300, 300, 20))
-    time.instant = NOON - timedelta(hours=5)
+    time.ahead = timedelta(hours=hours)
 
     budget.take()
 
@@ -123,7 +150,7 @@ def test_a_clock_that_is_set_back_makes_no_wait_longer(budget: Budget, time: Tim
 
 def test_a_clock_that_stands_still_makes_no_wait_endless() -> None:
     time = Time()
-    budget = Budget("acme", Clock(lambda: NOON, time.pause), 180.0)
+    budget = Budget("acme", Clock(time.now, lambda: 0.0, time.pause), 180.0)
     budget.heard(headers(300, 300, 20))
 
     budget.take()
@@ -133,7 +160,7 @@ def test_a_clock_that_stands_still_makes_no_wait_endless() -> None:
 
 def test_a_signal_ends_the_wait() -> None:
     time = Time(stop_at=1)
-    budget = Budget("acme", Clock(time.now, time.pause), 180.0)
+    budget = Budget("acme", Clock(time.now, time.monotonic, time.pause), 180.0)
     budget.heard(headers(300, 300, 20))
 
     with pytest.raises(Stopped):
@@ -142,7 +169,7 @@ def test_a_signal_ends_the_wait() -> None:
 
 def test_threads_share_one_budget() -> None:
     time = Time()
-    budget = Budget("acme", Clock(time.now, time.pause), 180.0)
+    budget = Budget("acme", Clock(time.now, time.monotonic, time.pause), 180.0)
     budget.heard(headers(300, 250, 30))
 
     def take_ten() -> None:
@@ -155,8 +182,8 @@ def test_threads_share_one_budget() -> None:
 
 
 def test_requests_wait_for_the_next_minute_over_http(server: Organization, time: Time) -> None:
-    last = Reply(body={}, headers=headers(300, 300, 12))
-    first = Reply(body={}, headers=headers(300, 1, 60))
+    last = Reply(body={"services": []}, headers=headers(300, 300, 12))
+    first = Reply(body={"services": []}, headers=headers(300, 1, 60))
     server.script(MAPPING, last, first)
 
     with connected(server, time) as api:
@@ -171,7 +198,9 @@ def test_requests_wait_for_the_next_minute_over_http(server: Organization, time:
 def test_a_429_holds_every_thread_back_but_counts_as_one_wait(
     server: Organization, time: Time
 ) -> None:
-    server.script(MAPPING, error(429, "too.many.requests", Retry_After="9"), Reply(body={}))
+    server.script(
+        MAPPING, error(429, "too.many.requests", Retry_After="9"), Reply(body={"services": []})
+    )
 
     with connected(server, time) as api:
         api.service_mapping()
@@ -182,7 +211,7 @@ def test_a_429_holds_every_thread_back_but_counts_as_one_wait(
 
 def test_a_new_token_has_a_budget_of_its_own(server: Organization, time: Time) -> None:
     spent = error(401, "bad.credentials", **headers(300, 300, 50))
-    server.script(MAPPING, spent, Reply(body={}))
+    server.script(MAPPING, spent, Reply(body={"services": []}))
 
     with connected(server, time) as api:
         api.service_mapping()

@@ -10,8 +10,9 @@ import pytest
 
 from etl.errors import AuditEtlError, QueryFailed, SourceBrokePromise, Stopped
 from etl.genesys.audits import AuditApi
-from etl.genesys.downloads import Downloads
-from etl.genesys.query import Asked, AuditSource
+from etl.genesys.client.downloads import Downloads
+from etl.genesys.query import AuditSource
+from etl.source import Asked
 from etl.window import Window
 from tests.scripted import Organization, Reply, Time, connected, error, organization
 
@@ -165,6 +166,23 @@ def test_a_file_that_is_too_large_is_not_kept(
 
     with pytest.raises(QueryFailed, match="more than 1000 bytes"):
         list(downloads.pages(f"{bucket.url}/large.json"))
+
+
+@pytest.mark.parametrize("less", [-1, 0, 1])
+def test_a_file_is_kept_up_to_the_last_byte_that_it_may_have(
+    api: AuditApi, bucket: Organization, less: int
+) -> None:
+    body = b'[{"id": "large"}]'
+    bucket.script(FILE, Reply(body=body))
+    downloads = Downloads(api.transport, bytes_max=len(body) - less)
+
+    if less > 0:
+        with pytest.raises(QueryFailed, match="more than"):
+            list(downloads.pages(f"{bucket.url}/large.json"))
+    else:
+        assert [page.records for page in downloads.pages(f"{bucket.url}/large.json")] == [
+            (body[1:-1],)
+        ]
 
 
 def test_a_signal_stops_a_download(server: Organization, bucket: Organization) -> None:

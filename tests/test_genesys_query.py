@@ -20,11 +20,12 @@ from etl.errors import (
     WindowTooLong,
 )
 from etl.genesys.audits import RealtimeCounts
-from etl.genesys.failures import Refused
-from etl.genesys.patience import Patience
-from etl.genesys.query import Asked, AuditSource
+from etl.genesys.client.failures import Refused
+from etl.genesys.client.retries import Patience
+from etl.genesys.query import AuditSource
+from etl.model import ServiceAction
 from etl.records import Page
-from etl.services import ServiceAction
+from etl.source import Asked
 from etl.window import Window
 from tests.scripted import QUICK, Organization, Reply, Time, connected, error, organization
 
@@ -306,7 +307,8 @@ def test_a_signal_stops_the_waiting(server: Organization) -> None:
 
 
 def test_a_query_s_id_is_one_part_of_the_path(source: AuditSource, server: Organization) -> None:
-    server.script("GET /api/v2/audits/query/a%2F..%3Fb%20%C3%BC", state("Failed"))
+    failed = Reply(body={"id": "a/..?b ü", "state": "Failed"})
+    server.script("GET /api/v2/audits/query/a%2F..%3Fb%20%C3%BC", failed)
 
     failing(source, Asked(MAY_1, "a/..?b ü", "Queued"))
 
@@ -500,6 +502,31 @@ def test_requests_and_budget_are_told(server: Organization, time: Time) -> None:
 # the other operations
 
 
+@pytest.mark.parametrize(
+    ("body", "found"),
+    [
+        ({"organization": {"id": "o1"}, "homeOrganization": {"id": "o2"}}, "o1"),
+        ({"organization": {"id": " "}, "homeOrganization": {"id": "o2"}}, "o2"),
+        ({"organization": None, "homeOrganization": {"id": "o2"}}, "o2"),
+        ({"organization": {"id": "token-number-1"}}, None),
+        ({"organization": {"id": "o" * 256}}, None),
+        ({"organization": {"id": "o\n"}}, "o"),
+        ({"organization": {"id": "o\x00p"}}, None),
+        ({"organization": {"id": 7}}, None),
+        ({"organization": ["o1"]}, None),
+        ({}, None),
+        ([], None),
+        (None, None),
+    ],
+)
+def test_the_organisation_s_id_is_read_where_it_is_one(
+    source: AuditSource, server: Organization, body: object, found: str | None
+) -> None:
+    server.script("GET /api/v2/tokens/me", Reply(body=body))
+
+    assert source.organization_id() == found
+
+
 def test_the_service_mapping_is_flat(source: AuditSource, server: Organization) -> None:
     mapping = {
         "services": [
@@ -510,7 +537,7 @@ def test_the_service_mapping_is_flat(source: AuditSource, server: Organization) 
         ]
     }
     server.script("GET /api/v2/audits/query/servicemapping", Reply(body=mapping))
-    server.script("GET /api/v2/audits/query/realtime/servicemapping", Reply(body={}))
+    server.script("GET /api/v2/audits/query/realtime/servicemapping", Reply(body={"services": []}))
 
     assert source.service_mapping() == [
         ServiceAction("Quality", "Form", "Create"),
@@ -525,7 +552,9 @@ def test_the_realtime_query_has_its_paging_in_the_body(server: Organization, tim
     answer = {"entities": [{"id": "a"}], "pageNumber": 2, "pageSize": 1, "total": 3, "pageCount": 3}
     server.script("POST /api/v2/audits/query/realtime", Reply(body=answer))
     with connected(server, time) as api:
-        found = api.realtime(MAY_1, "Quality", page_number=2, page_size=1, expand_user=True)
+        found = api.realtime(
+            MAY_1, "Quality", page_number=2, page_size=lambda _: 1, expand_user=True
+        )
 
     assert found == (Page((b'{"id": "a"}',)), RealtimeCounts(2, 1, 3, 3))
     assert server.seen[1].query == {"expand": "user"}

@@ -3,7 +3,7 @@
 import pytest
 
 from etl.errors import ConfigurationError
-from etl.genesys.regions import REGIONS, Endpoints, endpoints
+from etl.genesys.client.regions import REGIONS, Endpoints, endpoints
 
 
 def test_a_region_s_name_gives_its_two_hosts() -> None:

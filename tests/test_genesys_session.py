@@ -13,8 +13,8 @@ import pytest
 
 from etl.errors import AuditEtlError, QueryFailed, SourceUnavailable
 from etl.genesys.audits import AuditApi
-from etl.genesys.downloads import Downloads
-from etl.genesys.exchange import Exchange
+from etl.genesys.client.downloads import Downloads
+from etl.genesys.client.exchange import Exchange
 from tests.scripted import QUICK, Organization, Reply, Time, connected, organization
 
 MAPPING = "GET /api/v2/audits/query/servicemapping"

@@ -9,6 +9,7 @@ import ssl
 import subprocess
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,9 @@ from etl.errors import (
     Stopped,
 )
 from etl.genesys.audits import AuditApi
-from etl.genesys.exchange import USER_AGENT, Exchange
-from etl.genesys.failures import Refusal, Refused
-from etl.genesys.patience import Patience, Retries
+from etl.genesys.client.exchange import USER_AGENT, Exchange
+from etl.genesys.client.failures import Refusal, Refused
+from etl.genesys.client.retries import Patience, Retries
 from etl.simulator import AuditLog, Faults, Simulator
 from tests.scripted import (
     NOON,
@@ -255,6 +256,20 @@ def test_an_answer_without_a_token_is_no_token(
     assert (server.tokens, server.lines) == (3, [])
 
 
+@pytest.mark.parametrize("more", [{}, {"access_token": "a-token", "expires_in": 3600}])
+def test_a_token_s_answer_with_an_error_is_a_refusal_whatever_its_status(
+    api: AuditApi, server: Organization, more: dict[str, Any]
+) -> None:
+    body = {"error": "invalid_client", "error_description": "authentication failed"}
+    server.script(TOKEN, Reply(body=body | more))
+
+    caught = failing(api)
+
+    assert isinstance(caught, NotPermitted)
+    assert "answered 200 invalid_client: authentication failed" in str(caught)
+    assert (server.tokens, server.lines) == (1, [])
+
+
 # retries
 
 
@@ -328,31 +343,62 @@ def test_an_absurd_wait_is_a_date_all_the_same(api: AuditApi, server: Organizati
     caught = failing(api)
 
     assert isinstance(caught, RateLimited)
-    assert caught.until == NOON + timedelta(days=366)
+    assert caught.until == NOON + timedelta(days=1)
+    assert "the 999999999 s that it asks for are not believed" in str(caught)
 
 
-def test_an_eleventh_429_in_a_row_is_the_last(
-    api: AuditApi, server: Organization, time: Time
-) -> None:
-    server.script(MAPPING, *[error(429, "too.many.requests", Retry_After="2")] * 12)
+def test_a_wait_of_hours_is_believed(api: AuditApi, server: Organization) -> None:
+    server.script(MAPPING, error(429, "too.many.requests", Retry_After="28800"))
 
     caught = failing(api)
 
     assert isinstance(caught, RateLimited)
-    assert time.pauses == [2.0] * 10
-    assert len(server.lines) == 11
+    assert caught.until == NOON + timedelta(hours=8)
 
 
-def test_only_429s_in_a_row_count(api: AuditApi, server: Organization, time: Time) -> None:
-    limits = [error(429, "too.many.requests", Retry_After="2")] * 9
-    server.script(MAPPING, *limits, Reply(503), *limits, EMPTY)
+@pytest.mark.parametrize(
+    ("headers", "pauses"),
+    [
+        ({}, [1, 2, 4, 8, 16, 32, 64, 53]),
+        ({"Retry-After": "0"}, [1, 2, 4, 8, 16, 32, 64, 53]),
+        ({"Retry-After": "5"}, [5, 5, 5, 8, 16, 32, 64, 45]),
+        ({"Retry-After": "60"}, [60, 60, 60]),
+        ({"Retry-After": "100"}, [100]),
+        ({"inin-ratelimit-reset": "900000000"}, [60, 60, 60]),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("operation", [MAPPING, TOKEN])
+def test_a_run_of_429_is_waited_out_for_three_minutes_in_growing_pauses(
+    api: AuditApi,
+    server: Organization,
+    time: Time,
+    operation: str,
+    headers: dict[str, str],
+    pauses: list[float],
+) -> None:
+    server.script(operation, *[error(429, "too.many.requests", "slow down", **headers)] * 12)
+
+    caught = failing(api)
+
+    assert isinstance(caught, RateLimited)
+    assert time.pauses == pauses
+    assert len([seen for seen in server.seen if seen.line == operation]) == len(pauses) + 1
+    assert NOON < caught.until <= time.now() + timedelta(seconds=100)
+
+
+def test_a_429_that_passes_costs_nothing_but_time(
+    api: AuditApi, server: Organization, time: Time
+) -> None:
+    limits = [error(429, "too.many.requests", Retry_After="1")] * 7
+    server.script(MAPPING, *limits[:4], Reply(503), *limits[4:], EMPTY)
 
     assert api.service_mapping() == []
-    assert time.pauses == [*[2.0] * 9, 3.0, *[2.0] * 9]
+    assert time.pauses == [1, 2, 4, 8, 3, 16, 32, 64]
 
 
 def test_an_outage_ends_even_for_a_clock_that_stands_still() -> None:
-    retries = Retries(Patience(), lambda: NOON)
+    retries = Retries(Patience(), lambda: 0.0)
     down = Refusal(MAPPING, 503)
     pauses = list(iter(lambda: retries.pause_after(down, answered=True), None))
 
@@ -360,7 +406,7 @@ def test_an_outage_ends_even_for_a_clock_that_stands_still() -> None:
 
 
 def test_an_outage_lasts_as_long_as_its_requests_take(time: Time) -> None:
-    retries = Retries(Patience(), time.now)
+    retries = Retries(Patience(), time.monotonic)
     down = Refusal(MAPPING, 503)
     first = retries.pause_after(down, answered=True)
     time.instant = NOON + timedelta(minutes=15)
@@ -392,7 +438,7 @@ def test_an_outage_that_ends_costs_nothing_but_time(
     assert time.pauses == [3.0, 3.0]
 
 
-@pytest.mark.parametrize("status", [408, 500])
+@pytest.mark.parametrize("status", [408, 500, 507, 524, 598])
 def test_a_request_that_fails_by_itself_gets_three_attempts(
     api: AuditApi, server: Organization, time: Time, status: int
 ) -> None:
@@ -472,13 +518,21 @@ def test_json_that_breaks_the_contract_is_told_after_three_attempts(
     assert len(server.lines) == 3
 
 
+def test_json_that_is_not_utf_8_breaks_the_contract(api: AuditApi, server: Organization) -> None:
+    server.script(MAPPING, *[Reply(body=b'{"services":[{"name":"\xfc"}]}')] * 3)
+
+    assert isinstance(failing(api), SourceBrokePromise)
+
+
 def test_any_other_refusal_is_told_as_it_is(api: AuditApi, server: Organization) -> None:
     server.script(MAPPING, error(409, "request.conflict", "two\nlines\x1b[31m"))
 
     caught = failing(api)
 
     assert isinstance(caught, Refused)
-    assert caught.refusal == Refusal(MAPPING, 409, "request.conflict", "two lines [31m", "c0ffee")
+    assert caught.refusal == Refusal(
+        MAPPING, 409, "request.conflict", "two lines\\u001b[31m", "c0ffee"
+    )
 
 
 # rules for every request
@@ -570,14 +624,14 @@ def test_an_error_with_a_long_message_stays_short(api: AuditApi, server: Organiz
 
 
 def test_the_clock_skew_is_theirs_less_ours(api: AuditApi, server: Organization) -> None:
-    before = api.transport.exchange.clock_skew
+    before = api.transport.exchange.time.skew
     ahead = date_header(NOON + timedelta(minutes=3))
-    server.script(MAPPING, Reply(body={}, headers=ahead), Reply(body={}, headers={"Date": "?"}))
+    server.script(MAPPING, replace(EMPTY, headers=ahead), replace(EMPTY, headers={"Date": "?"}))
     api.service_mapping()
     api.service_mapping()
 
     assert before is None
-    assert api.transport.exchange.clock_skew == timedelta(minutes=3)
+    assert api.transport.exchange.time.skew == timedelta(minutes=3)
 
 
 def test_all_requests_are_counted(api: AuditApi, server: Organization) -> None:
@@ -688,7 +742,7 @@ def test_a_proxy_of_the_environment_is_used(
 
     assert {s.line for s in server.seen} == {"CONNECT login.example.invalid:443"}
     assert isinstance(caught, SourceUnavailable)
-    assert "login.example.invalid cannot be reached through the proxy" in str(caught)
+    assert "login.example.invalid cannot be reached: the proxy asks for a user" in str(caught)
     assert "HTTPS_PROXY" in str(caught)
 
 
@@ -704,19 +758,36 @@ def test_a_simulator_on_loopback_needs_no_exception_from_the_proxy(
 
 @pytest.mark.parametrize(
     ("variable", "value"),
-    [("REQUESTS_CA_BUNDLE", "/nowhere.pem"), ("HTTPS_PROXY", "gopher://user:hunter2@proxy.lan")],
+    [
+        ("REQUESTS_CA_BUNDLE", "/nowhere.pem"),
+        ("REQUESTS_CA_BUNDLE", "/etc/hostname"),
+        ("CURL_CA_BUNDLE", "/etc/hostname"),
+        ("SSLKEYLOGFILE", "/nowhere/keys"),
+        ("HTTPS_PROXY", "gopher://user:hunter2@proxy.lan"),
+    ],
 )
 def test_an_environment_that_cannot_work_is_told_at_once(
     server: Organization, time: Time, monkeypatch: pytest.MonkeyPatch, variable: str, value: str
 ) -> None:
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv(variable, value)
-    with connected(server, time, region="example.invalid") as api:
+    region = "example.invalid" if variable == "HTTPS_PROXY" else server.url.replace("http", "https")
+    with connected(server, time, region=region) as api:
         caught = failing(api)
 
     assert isinstance(caught, ConfigurationError)
     assert variable in str(caught)
     assert "hunter2" not in str(caught)
     assert time.pauses == []
+
+
+def test_a_server_that_speaks_no_tls_is_no_private_ca(server: Organization, time: Time) -> None:
+    with connected(server, time, region=server.url.replace("http", "https")) as api:
+        caught = str(failing(api))
+
+    assert "127.0.0.1 speaks no TLS there; write http:// only for a simulator" in caught
+    assert "CA" not in caught
 
 
 @pytest.fixture

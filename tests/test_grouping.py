@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from sys import getrefcount
 
-from etl.destinations.grouping import grouped
+from etl.destinations.sql.groups import grouped
 from etl.records import Audit, Batch
 
 

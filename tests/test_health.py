@@ -13,13 +13,15 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from etl.app import App
 from etl.config import load
+from etl.encryption import is_loopback
 from etl.errors import ConfigurationError
-from etl.genesys.regions import is_loopback
-from etl.ledger import record
+from etl.genesys.client.events import Waited
+from etl.ledger.receipts import record
+from etl.model import Receipt, Stream
 from etl.monitoring import health
 from etl.monitoring.condition import Condition, look
 from etl.monitoring.health import Monitor, serve_health
-from etl.progress import Receipt, Stream
+from etl.monitoring.movement import Movement
 from etl.window import Window
 from tests.commands import SECRET
 from tests.simulated import NOW, HandClock
@@ -43,7 +45,7 @@ def app_of(destination: str, time: HandClock, **variables: str) -> Iterator[App]
         "AUDIT_ETL_ORGANIZATIONS__ACME__CLIENT_SECRET": SECRET,
     }
     settings = load(None, organization | {"AUDIT_ETL_DESTINATION": destination} | variables)
-    with App(settings, stop=Event(), now=time) as app:
+    with App(settings, stop=Event(), now=time, monotonic=time.monotonic) as app:
         yield app
 
 
@@ -245,6 +247,32 @@ def test_a_main_loop_that_does_not_turn_is_not_alive(
 
     assert stuck == (503, "the daemon's main loop has not turned for 1 s\n")
     assert again == (200, "alive\n")
+
+
+def test_an_organisation_at_work_that_shows_no_sign_of_life_is_told(
+    started: App, time: HandClock
+) -> None:
+    monitor = Monitor()
+    monitor.movement = Movement(time.monotonic)
+    monitor.in_force(started)
+    with serve_health(ANY_PORT, monitor) as url:
+        monitor.begins("acme")
+        since = time.now
+        time.move(seconds=1800)
+        alive = asked(url, "/healthz")
+        time.move(seconds=1)
+        still = asked(url, "/healthz")
+        monitor.told("acme", Waited(1.0))
+        again = asked(url, "/healthz")
+        time.move(hours=1)
+        monitor.rests("acme")
+        at_rest = asked(url, "/healthz")
+
+    assert alive == again == at_rest == (200, "alive\n")
+    assert still == (
+        503,
+        f"the work for acme has not moved since {since:%Y-%m-%dT%H:%M:%SZ}: restart the daemon\n",
+    )
 
 
 def test_a_bug_is_answered_with_500_and_nothing_else(

@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from etl import operations, querying, schema, services, status
+from etl.database import schema
 from etl.errors import AuditEtlError, ConfigurationError, UsageError
-from etl.progress import Receipt, Stream
-from etl.services import ServiceAction
+from etl.ledger import service_mapping, status
+from etl.model import Receipt, ServiceAction, Stream
+from etl.operations import export, query
+from etl.operations.verify import Verdict
 from etl.simulator import AuditLog, Simulator
-from etl.verifying import Verdict
 from etl.window import Window
 from tests.conftest import Place
 from tests.hostile import BEGIN, World, world
@@ -75,9 +76,9 @@ def test_records_full_of_sql_go_through_every_command_unharmed(hostile: World) -
     assert hostile.backfill(SPAN).status == 0
     with hostile.app() as app:
         streams = app.streams()
-        verdicts = list(operations.verify(app, SPAN, streams, repair=True))
-        statuses = status.gather(app.destination().ledger, streams, NOW)
-        with querying.answer(app, "SELECT id, action FROM audit_events") as reader:
+        verdicts = list(export.verify(app, SPAN, streams, repair=True))
+        statuses = status.gather(app.destination().ledger, streams, BEGIN, NOW)
+        with query.answer(app, "SELECT id, action FROM audit_events") as reader:
             answered = {row["id"]: row["action"] for row in reader.read_all().to_pylist()}
 
     assert sorted(hostile.place.audits(), key=lambda audit: audit.id) == expected
@@ -99,7 +100,7 @@ def test_names_full_of_sql_are_kept_apart_in_every_table(standing_place: Place) 
         load_into(
             destination, draft(hours(0, 1), stream=stream), [batch(record("a"))], lambda _: None
         )
-        services.refresh(
+        service_mapping.refresh(
             engine, stream.service or "", [ServiceAction("a", "b", "c")], [], LOADED_AT
         )
 
@@ -107,7 +108,7 @@ def test_names_full_of_sql_are_kept_apart_in_every_table(standing_place: Place) 
         mark = destination.ledger.mark(stream)
         assert mark is not None
         assert mark.watermark == hours(0, 1).end
-        assert len(services.known(engine, stream.service or "")) == 1
+        assert len(service_mapping.known(engine, stream.service or "")) == 1
     assert {found.service for found in destination.ledger.streams()} == {
         stream.service for stream in streams
     }
@@ -118,8 +119,8 @@ def test_a_service_full_of_sql_on_the_command_line_is_a_service_like_any_other(
     hostile: World, text: str
 ) -> None:
     with hostile.app() as app:
-        [stream] = operations.selected(app, None, (text,))
-        [receipt] = operations.backfill(app, SPAN, [stream])
+        [stream] = export.selected(app, None, (text,))
+        [receipt] = export.backfill(app, SPAN, [stream])
 
     assert isinstance(receipt, Receipt)
     assert (receipt.stream.service, receipt.new_events) == (text, 1)
@@ -130,7 +131,7 @@ def test_a_service_full_of_sql_on_the_command_line_is_a_service_like_any_other(
 @pytest.mark.parametrize("standing_place", ["sqlite"], indirect=True)
 def test_an_organisation_or_a_setting_full_of_sql_is_refused(hostile: World, text: str) -> None:
     with hostile.app() as app, pytest.raises(AuditEtlError):
-        operations.selected(app, text, ())
+        export.selected(app, text, ())
     hostile.settings = {"AUDIT_ETL_ORGANIZATIONS__DEFAULT__SERVICES": text}
     with pytest.raises(ConfigurationError), hostile.app():
         pass
@@ -150,7 +151,7 @@ def test_a_question_cannot_change_anything(hostile: World, question: str) -> Non
     hostile.run()
     before = hostile.place.audits()
 
-    with hostile.app() as app, pytest.raises(UsageError), querying.answer(app, question) as reader:
+    with hostile.app() as app, pytest.raises(UsageError), query.answer(app, question) as reader:
         reader.read_all()
 
     assert len(before) == len(HOSTILE)

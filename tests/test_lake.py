@@ -19,25 +19,26 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
-from etl import leases, querying
 from etl.app import App, clock
 from etl.config import load
-from etl.destinations.lake import destination as destination_module
+from etl.destinations.lake import parquet as destination_module
+from etl.destinations.lake.background import Early
 from etl.destinations.lake.columns import COLUMNS, VERSION, VERSION_KEY
-from etl.destinations.lake.destination import ParquetDestination
-from etl.destinations.lake.early import Early
+from etl.destinations.lake.parquet import ParquetDestination
 from etl.destinations.lake.storage import LOCK, Storage, storage_of
 from etl.errors import DestinationUnavailable, LeaseHeld, SchemaBehind
-from etl.operations import WRITER
+from etl.ledger import leases
+from etl.model import WRITER
+from etl.operations import query
 from etl.records import Batch
 from etl.simulator import AuditLog, Simulator
+from tests import buckets
 from tests.commands import CLIENT_ID, SECRET, audit_etl, environment
 from tests.conftest import Place
 from tests.holdings import audits_in_lake
 from tests.samples import LOADED_AT, audits, batch, draft, hours, load_into, record, unfenced
 
-README = (Path(__file__).parent.parent / "README.md").read_text()
-SECTION = README.split("## A lake of Parquet files")[1].split("\n## ")[0]
+DOCUMENT = (Path(__file__).parent.parent / "docs" / "lake.md").read_text()
 SHOWN = [record(f"{n:02}", n * 6) for n in range(20)]  # five days, four audits on each
 FIVE_DAYS = hours(0, 120)
 #: Run with more and more room, telling each exit status, until it is enough.
@@ -72,7 +73,7 @@ def files(place: Place) -> list[Path]:
 def asked(place: Place, question: str) -> list[dict[str, object]]:
     with (
         App(load(None, place.variables), stop=threading.Event()) as app,
-        querying.answer(app, question) as reader,
+        query.answer(app, question) as reader,
     ):
         rows: list[dict[str, object]] = reader.read_all().to_pylist()
         return rows
@@ -120,7 +121,7 @@ def test_every_engine_of_the_readme_reads_the_tree(filled: Place, tmp_path: Path
         fetch(filled, tmp_path / "lake")
     top = str(tmp_path / "lake")
     snippets = [
-        s.replace("/srv/audits", top) for s in re.findall(r"```\w+\n(.*?)```", SECTION, re.S)
+        s.replace("/srv/audits", top) for s in re.findall(r"```\w+\n(.*?)```", DOCUMENT, re.S)
     ]
     by_day, changes = [s for s in snippets if "read_parquet" in s]
     polars, arrow = [s for s in snippets if s.startswith("import ")]
@@ -144,8 +145,8 @@ def fetch(place: Place, folder: Path) -> None:
     storage = storage_of(place.variables["AUDIT_ETL_DESTINATION"], place.variables, folder)
     for path in storage.files():
         (folder / path).parent.mkdir(parents=True)
-        with storage.filesystem.open_input_file(storage.absolute(path)) as source:
-            (folder / path).write_bytes(source.read())
+        content = buckets.content(place.variables["AUDIT_ETL_DESTINATION"], path)
+        (folder / path).write_bytes(content)
 
 
 def in_duckdb(question: str) -> list[tuple[Any, ...]]:
@@ -155,7 +156,7 @@ def in_duckdb(question: str) -> list[tuple[Any, ...]]:
 
 
 def test_the_readme_s_table_for_athena_has_the_columns_of_the_files() -> None:
-    statement = re.search(r"CREATE EXTERNAL TABLE audit_events \((.*?)\n\)", SECTION, re.S)
+    statement = re.search(r"CREATE EXTERNAL TABLE audit_events \((.*?)\n\)", DOCUMENT, re.S)
     assert statement is not None
 
     told = re.sub(r"\s+", "", statement.group(1))
@@ -489,6 +490,7 @@ def test_a_full_disk_is_said_and_the_next_run_mends_it(tmp_path: Path) -> None:
             result = subprocess.run(
                 ["unshare", "--mount", "sh", "-c", script], env=env, capture_output=True, text=True
             )
+        env["AUDIT_ETL_DESTINATION"] = f"parquet://{copy}"  # the disk is not mounted here
         [stream] = json.loads(audit_etl("status", "--json", env=env).stdout)["streams"]
         until = datetime.fromisoformat(stream["watermark"])
         truth = sorted(str(shown["id"]) for shown in log.truth(begin, until, now))

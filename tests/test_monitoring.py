@@ -8,13 +8,13 @@ from threading import Event
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from etl import operations
 from etl.app import App
 from etl.config import load
 from etl.errors import RateLimited, SourceUnavailable
-from etl.genesys.events import Waited
+from etl.genesys.client.events import Waited
+from etl.model import Receipt, Stream
 from etl.monitoring.metrics import Metrics
-from etl.progress import Receipt, Stream
+from etl.operations import export
 from etl.simulator import CLIENT_ID, CLIENT_SECRET, AuditLog, Simulator
 from tests.simulated import NOW, HandClock
 
@@ -66,13 +66,15 @@ def app(
                 "AUDIT_ETL_BEGIN": "3d",
             },
         )
-        with App(settings, stop=Event(), now=time, observer=metrics) as made:
+        with App(
+            settings, stop=Event(), now=time, monotonic=time.monotonic, observer=metrics
+        ) as made:
             yield made
 
 
 def ran(app: App, metrics: Metrics, lookback: timedelta) -> list[Receipt]:
     """The receipts of a run, counted."""
-    receipts = [r for r in operations.run(app, lookback=lookback) if isinstance(r, Receipt)]
+    receipts = [r for r in export.run(app, lookback=lookback) if isinstance(r, Receipt)]
     for receipt in receipts:
         metrics.loaded(receipt)
     return receipts
@@ -121,7 +123,7 @@ def test_waits_failures_and_the_lease_are_shown() -> None:
     metrics = Metrics()
     metrics.told("acme", Waited(7.5))
     metrics.failed("acme", Stream("acme", "Architect"), SourceUnavailable("gone"))
-    metrics.failed("acme", None, RateLimited("later", NOW))
+    metrics.failed("acme", None, RateLimited("later", NOW, 60.0))
     metrics.leads("acme", leads=True)
     led = samples(metrics)["lease_held", ""]
     metrics.leads("acme", leads=False)

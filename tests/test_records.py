@@ -1,6 +1,5 @@
 """Whatever arrives becomes a row or is kept aside with its reason; nothing is dropped."""
 
-import contextlib
 import json
 from datetime import UTC, datetime
 from typing import Any
@@ -16,14 +15,10 @@ from etl.records import (
     PropertyChange,
     Reject,
     Unreadable,
-    clip,
     keyed,
     normalise,
-    split,
-    split_array,
     whole,
 )
-from etl.window import Window
 from tests.samples import DOWNLOADED, in_two_steps
 
 #: An export that a user ran: the empty markers of a live record, no name, no message.
@@ -345,77 +340,31 @@ def vars_of(found: Audit) -> dict[str, Any]:
 
 
 @given(st.binary(max_size=60) | st.text(max_size=60).map(str.encode))
-def test_no_bytes_end_in_anything_but_rows_rejects_or_a_value_error(body: bytes) -> None:
+def test_no_bytes_end_in_anything_but_a_row_or_a_reject(body: bytes) -> None:
     assert len(normalise([body]).audits) <= 1
-    with contextlib.suppress(ValueError):
-        split(body)
 
 
-def test_a_page_is_cut_into_its_records_as_received() -> None:
-    page = split(b'{"entities":[{"a" : 1},{"b":2}],"cursor":"next","pageSize":2,"id":"q"}')
-
-    assert (page.records, page.cursor) == ((b'{"a" : 1}', b'{"b":2}'), "next")
-
-
-@pytest.mark.parametrize("cursor", ['"cursor":null,', '"cursor":"",', ""])
-def test_a_cursor_that_is_absent_null_or_empty_ends_the_paging(cursor: str) -> None:
-    assert split(f'{{{cursor}"entities":[]}}'.encode()).cursor is None
-
-
-def test_a_lone_surrogate_in_one_record_costs_no_other() -> None:
-    page = split(rb'{"id":"q","entities":[{"id":"\ud800"}, {"id":"b"}],"cursor":"c"}')
-
-    assert (page.records, page.cursor) == ((rb'{"id":"\ud800"}', b'{"id":"b"}'), "c")
-
-
-def test_a_large_result_s_answer_names_the_download() -> None:
-    page = split(b'{"id":"q","pageSize":500,"cursor":"c","downloadUrl":"https://x/y?sig=1"}')
-
-    assert (page.records, page.cursor, page.download_url) == ((), "c", "https://x/y?sig=1")
-
-
-def test_an_empty_page_without_entities_is_told_from_an_answer_that_is_no_page() -> None:
-    assert split(b'{"id":"q","pageSize":500}').records == ()
-    assert split(b'{"entities":null}').records == ()
-    for body in (
-        b"{}",
-        b"[]",
-        b"",
-        b"<html>",
-        b'{"message":"oops","status":500}',
-        b'{"entities":[{"id":"a"}',
-        b'{"entities":{}}',
-        b'{"entities":[],"cursor":5}',
-    ):
-        with pytest.raises(ValueError, match=r"JSON|page|list|text"):
-            split(body)
-
-
-@given(st.lists(st.dictionaries(st.text(), st.text()), max_size=20), st.integers(1, 50))
-def test_a_download_is_cut_alike_however_its_bytes_arrive(
-    records: list[dict[str, str]], size: int
+@pytest.mark.parametrize("member", ["eventDate", "eventTime"])
+@pytest.mark.parametrize("more", [{}, {"level": 7}], ids=["as documented", "of another type"])
+@pytest.mark.parametrize(
+    ("text", "instant"),
+    [
+        ("2026-04-01T00:00:59.9999995Z", datetime(2026, 4, 1, 0, 0, 59, 999_000, UTC)),
+        ("2026-04-01T00:00:59.999999999+00:00", datetime(2026, 4, 1, 0, 0, 59, 999_000, UTC)),
+        ("2026-04-01T01:59:59.9996+02:00", datetime(2026, 3, 31, 23, 59, 59, 999_000, UTC)),
+        ("1969-12-31T23:59:59.9999999Z", datetime(1969, 12, 31, 23, 59, 59, 999_000, UTC)),
+        ("9998-12-31T23:59:59.99999999Z", datetime(9998, 12, 31, 23, 59, 59, 999_000, UTC)),
+        ("2026-04-01T00:00:00.0000004Z", datetime(2026, 4, 1, tzinfo=UTC)),
+        ("2026-04-01t00:00:00.0009z", datetime(2026, 4, 1, tzinfo=UTC)),
+    ],
+)
+def test_times_are_cut_to_milliseconds_and_never_rounded(
+    text: str, instant: datetime, more: dict[str, object], member: str
 ) -> None:
-    body = json.dumps(records, ensure_ascii=False).encode("utf-8", "replace")
-    chunks = [body[n : n + size] for n in range(0, len(body), size)]
+    raw = json.dumps({"id": "a", member: text} | more).encode()
 
-    pages = list(split_array(iter(chunks), 7))
+    [audit] = normalise([raw]).audits
+    [key] = keyed([raw]).audits
 
-    assert [len(page.records) for page in pages[:-1]] == [7] * (len(pages) - 1)
-    found = [json.loads(record) for page in pages for record in page.records]
-    assert found == json.loads(body)
-
-
-@pytest.mark.parametrize("body", [b"", b"[", b'[{"a":1},', b'[{"a":1}', b'{"a":1}', b"[1 2]"])
-def test_a_download_cut_short_is_an_error(body: bytes) -> None:
-    with pytest.raises(ValueError, match="JSON"):
-        list(split_array(iter([body]), 10))
-
-
-def test_audits_outside_the_window_are_clipped_and_rejects_are_not() -> None:
-    window = Window(MIDNIGHT, MIDNIGHT.replace(hour=1))
-    times = ["2026-03-31T23:59:59Z", "2026-04-01T00:00:00Z", "2026-04-01T01:00:00Z"]
-    records = [json.dumps({"id": t, "eventDate": t}).encode() for t in times]
-    batch = clip(normalise([*records, b"{}"]), window)
-
-    assert [a.id for a in batch.audits] == ["2026-04-01T00:00:00Z"]
-    assert len(batch.rejects) == 1
+    assert (audit.event_date, key.event_date) == (instant, instant)
+    assert whole(key) == audit

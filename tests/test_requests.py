@@ -15,11 +15,11 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy import event
 
-from etl import operations
 from etl.app import App
 from etl.config import load
-from etl.operations import Failure
-from etl.progress import Receipt
+from etl.model import Receipt
+from etl.operations import export
+from etl.operations.export import Failure
 from etl.simulator import CLIENT_ID, CLIENT_SECRET, AuditLog, Simulator
 from etl.simulator.generation import Entry
 from etl.simulator.instants import milliseconds
@@ -52,12 +52,17 @@ class Month:
 
     def process(self) -> App:
         """A program that has just been started, by the settings as they come."""
-        return App(load(None, self._variables), stop=Waits(self.clock), now=self.clock)
+        return App(
+            load(None, self._variables),
+            stop=Waits(self.clock),
+            now=self.clock,
+            monotonic=self.clock.monotonic,
+        )
 
     def tick(self, app: App) -> int:
         """Bring every stream up to now; give the requests that it took."""
         before = self.simulator.requests.total()
-        for outcome in operations.run(app):
+        for outcome in export.run(app):
             done(outcome)
         return self.simulator.requests.total() - before
 
@@ -87,8 +92,8 @@ def test_a_busy_month_costs_at_most_two_in_a_hundred_more_requests_than_the_cont
 ) -> None:
     month = Month(stack, tmp_path, 200_000, QUERY_SECONDS)
     with month.process() as app:
-        streams = operations.selected(app, None, ())
-        receipts = [done(o) for o in operations.backfill(app, MONTH, streams)]
+        streams = export.selected(app, None, ())
+        receipts = [done(o) for o in export.backfill(app, MONTH, streams)]
 
     assert sum(receipt.new_events for receipt in receipts) == 200_000
     least = sum(2 + max(1, ceil(receipt.events / PAGE_SIZE_MAX)) for receipt in receipts)
@@ -134,10 +139,10 @@ def test_no_thread_but_the_one_that_loads_opens_the_database_beside_the_journals
         threads.add(threading.current_thread().name)
 
     with month.process() as app:
-        streams = operations.selected(app, None, ())
+        streams = export.selected(app, None, ())
         event.listen(sa.Engine, "begin", note)
         stack.callback(event.remove, sa.Engine, "begin", note)
         for _ in range(2):
-            assert sum(done(o).events for o in operations.backfill(app, MONTH, streams)) == 3_000
+            assert sum(done(o).events for o in export.backfill(app, MONTH, streams)) == 3_000
 
     assert threads == {threading.current_thread().name, "checkpoint_0"}

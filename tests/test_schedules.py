@@ -1,4 +1,4 @@
-"""What `run` asks for again, told by the receipts alone."""
+"""When a schedule fires."""
 
 from datetime import datetime, timedelta
 
@@ -7,11 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etl.config import Schedule
-from etl.schedules import last_firing, next_firing, trigger, unasked
-from tests.samples import BEGIN, hours
+from etl.schedules import last_firing, next_firing, trigger
+from tests.samples import BEGIN
 
 DAY = timedelta(days=1)
-SETTLE = Schedule(name="settle", cron="17 3 * * *", lookback=3 * DAY)
 
 lengths = st.integers(1, 10**6).map(lambda seconds: timedelta(seconds=seconds))
 moments = st.integers(0, 10**9).map(lambda seconds: BEGIN + timedelta(seconds=seconds))
@@ -33,6 +32,13 @@ def schedule(when: str | timedelta, jitter: timedelta = timedelta(0)) -> Schedul
         ("0 0 1 * *", BEGIN + 30 * DAY, BEGIN),
         ("0 0 1 jan *", BEGIN, datetime(2026, 1, 1, tzinfo=BEGIN.tzinfo)),
         ("0 0 29 feb *", BEGIN, None),
+        # 2026-03-01 is a Sunday: either day fires, as in cron.
+        ("41 4 1 * mon", BEGIN, BEGIN - 6 * DAY + timedelta(hours=4, minutes=41)),
+        ("41 4 1 * mon", BEGIN + DAY, BEGIN + timedelta(hours=4, minutes=41)),
+        ("41 4 1 * mon", BEGIN + 2 * DAY, BEGIN + DAY + timedelta(hours=4, minutes=41)),
+        ("0 0 31 feb mon", BEGIN, BEGIN - 6 * DAY),
+        # A field that begins with * restricts nothing of the other one.
+        ("0 0 */2 * mon", BEGIN, BEGIN - 6 * DAY),
         (timedelta(minutes=15), BEGIN + timedelta(minutes=44), BEGIN + timedelta(minutes=30)),
         (timedelta(minutes=15), BEGIN + timedelta(minutes=45), BEGIN + timedelta(minutes=45)),
     ],
@@ -62,19 +68,14 @@ def test_the_daemon_is_woken_after_a_firing_and_no_later_than_the_jitter_allows(
     assert last_firing(every, due) == due
 
 
-def test_a_lookback_that_was_asked_for_since_the_firing_is_not_asked_for_again() -> None:
-    begin, watermark = BEGIN, BEGIN + 10 * DAY
+def test_the_daemon_fires_on_either_day_of_a_cron_line() -> None:
+    every = schedule("41 4 1 * mon")
+    fires: list[datetime] = []
+    moment: datetime | None = BEGIN
+    while (moment := trigger(every).get_next_fire_time(moment, moment)) and len(fires) < 60:
+        fires.append(moment)
+        moment += timedelta(minutes=1)
 
-    assert unasked(SETTLE, begin, watermark, []) == [hours(7 * 24, 10 * 24)]
-    assert unasked(SETTLE, begin, watermark, [hours(0, 10 * 24)]) == []
-    assert unasked(
-        SETTLE, begin, watermark, [hours(7 * 24, 8 * 24), hours(9 * 24, 9 * 24 + 1)]
-    ) == [
-        hours(8 * 24, 9 * 24),
-        hours(9 * 24 + 1, 10 * 24),
-    ]
-
-
-def test_a_lookback_never_reaches_before_the_stream_begins() -> None:
-    assert unasked(SETTLE, BEGIN, BEGIN + DAY, []) == [hours(0, 24)]
-    assert unasked(SETTLE, BEGIN, BEGIN, []) == []
+    assert {fire.day == 1 or fire.weekday() == 0 for fire in fires} == {True}
+    assert fires == sorted(set(fires))
+    assert (fires[-1] - fires[0]) / len(fires) < 7 * DAY

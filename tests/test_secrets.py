@@ -13,11 +13,11 @@ import click
 import pytest
 import requests
 
-from etl import operations
 from etl.app import App, clock
 from etl.cli import audit_etl as program
 from etl.config import load
 from etl.monitoring.health import Monitor, serve_health
+from etl.operations import export
 from etl.simulator import AuditLog, Faults, Simulator
 from etl.telemetry.logs import formatter
 from tests.commands import CLIENT_ID, SECRET, audit_etl, environment
@@ -97,7 +97,7 @@ def test_no_secret_is_in_a_log_of_any_level_or_served(
             App(settings, stop=threading.Event(), observer=monitor) as app,
         ):
             monitor.in_force(app)
-            outcomes = list(operations.run(app))
+            outcomes = list(export.run(app))
             served = [
                 requests.get(health + path, timeout=10).text
                 for path in ("/healthz", "/readyz", "/metrics")

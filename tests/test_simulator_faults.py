@@ -13,7 +13,8 @@ from click.testing import CliRunner
 from etl import wire
 from etl.cli import audit_etl
 from etl.simulator import AuditLog, Faults, Simulator
-from etl.simulator.faults import described
+from etl.simulator.faults import NO_PAGES, described
+from etl.simulator.masquerading import MASKS
 from tests.simulated import NOW, START, HandClock, Reader, audit, ids, interval
 
 TEN = [audit(n, NOW - timedelta(hours=20 - n)) for n in range(10)]
@@ -198,6 +199,15 @@ def test_the_permission_is_missing(reader: Reader, simulator: Simulator) -> None
     assert answer.json()["message"].endswith("permission(s): [audits:audit:view]")
 
 
+def test_the_realtime_query_may_want_a_service_named(reader: Reader, simulator: Simulator) -> None:
+    simulator.faults = Faults(realtime_named=True)
+    body = {"interval": interval()}
+
+    assert reader.post(wire.REALTIME_PATH, body).status_code == 400
+    assert reader.post(wire.REALTIME_PATH, body | {"serviceName": "ContactCenter"}).ok
+    assert reader.create().status_code == 202
+
+
 def test_one_service_is_forbidden(reader: Reader, simulator: Simulator) -> None:
     simulator.faults = Faults(forbidden_service="Quality")
 
@@ -289,6 +299,64 @@ def test_a_cursor_leads_to_the_same_page_again(reader: Reader, simulator: Simula
     assert {answer["cursor"] for answer in answers} == {first["cursor"]}
 
 
+def test_a_page_comes_again_and_again_with_new_cursors(
+    reader: Reader, simulator: Simulator
+) -> None:
+    simulator.faults = Faults(repeat_page=2)
+
+    pages = reader.pages(reader.created(), limit=6, pageSize=4)
+
+    assert [ids(page) for page in pages] == [ids(TEN[:4]), *[ids(TEN[4:8])] * 5]
+
+
+def test_pages_are_empty_and_lead_to_more_of_them(reader: Reader, simulator: Simulator) -> None:
+    simulator.faults = Faults(empty_pages_from=2)
+    query = reader.created()
+
+    assert reader.pages(query, limit=6, pageSize=4) == [TEN[:4], *[[]] * 5]
+    cursors = set()
+    cursor = None
+    for _ in range(6):
+        cursor = reader.page(query, pageSize=4, cursor=cursor).json()["cursor"]
+        cursors.add(cursor)
+    assert len(cursors) == 6
+
+
+def test_something_else_stands_in_the_place_of_a_page(reader: Reader, simulator: Simulator) -> None:
+    assert tuple(MASKS) == NO_PAGES
+    query = reader.created()
+    other = {}
+    for kind in NO_PAGES:
+        simulator.faults = Faults(no_page=2, no_page_is=kind)
+        first = reader.page(query, pageSize=4)
+        other[kind] = reader.page(query, pageSize=4, cursor=first.json()["cursor"])
+        assert ids(first.json()["entities"]) == ids(TEN[:4])
+        assert other[kind].status_code == 200
+        assert "cursor" not in other[kind].text
+
+    told = {kind: answer.json() for kind, answer in other.items() if kind != "latin"}
+    assert told["bare"] == {"id": query, "pageSize": 4}
+    assert told["null"]["entities"] is None
+    assert told["state"]["state"] == "Succeeded"
+    assert (told["error"]["id"], told["error"]["status"]) == (query, 500)
+    assert told["values"]["entities"] == ["a", "b", None]
+    assert told["other"]["id"] != query
+    assert told["realtime"].keys() > {"pageNumber", "total"}
+    assert told["twice"]["entities"] == []
+    assert other["twice"].text.count('"entities"') == 2
+    with pytest.raises(UnicodeDecodeError):
+        other["latin"].content.decode()
+
+
+def test_something_else_stands_there_now_and_then(reader: Reader, simulator: Simulator) -> None:
+    simulator.faults = Faults(no_page_every=2, no_page_is="values")
+    query = reader.created()
+
+    found = [reader.page(query).json()["entities"] for _ in range(4)]
+
+    assert found == [TEN, ["a", "b", None]] * 2
+
+
 def test_the_cursors_of_a_query_expire(reader: Reader, simulator: Simulator) -> None:
     simulator.faults = Faults(expire_cursor_every=2)
     queries = [reader.created() for _ in range(2)]
@@ -341,12 +409,38 @@ def test_large_pages_are_refused(reader: Reader, simulator: Simulator) -> None:
     assert reader.post(wire.REALTIME_PATH, body).json()["code"] == wire.TOO_LARGE_CODE
 
 
+@pytest.mark.parametrize("status", [413, 500, 502, 503, 504])
+def test_a_gateway_lets_no_large_page_pass(
+    reader: Reader, simulator: Simulator, status: int
+) -> None:
+    simulator.faults = Faults(gateway_over=4, gateway_status=status)
+    query = reader.created()
+
+    refused = reader.page(query, pageSize=5)
+
+    assert (refused.status_code, refused.text[:6]) == (status, "<html>")
+    assert ids(reader.page(query, pageSize=4).json()["entities"]) == ids(TEN[:4])
+    body = {"interval": interval(), "pageSize": 5}
+    assert reader.post(wire.REALTIME_PATH, body).status_code == status
+
+
+def test_waits_are_told_otherwise_than_they_are(reader: Reader, simulator: Simulator) -> None:
+    simulator.faults = Faults(quota=1, retry_after=90, retry_after_told=1, reset_told=900_000_000)
+
+    assert _told(reader, 2) == [200, 429]
+    answer = reader.get(wire.SERVICE_MAPPING_PATH)
+    assert answer.headers["Retry-After"] == "1"
+    assert answer.headers[wire.RATE_RESET_HEADER] == "900000000"
+
+
 def test_an_interval_may_include_its_end(reader: Reader, simulator: Simulator) -> None:
     hours = {"interval": interval(NOW - timedelta(hours=20), NOW - timedelta(hours=18))}
 
     assert reader.audits(**hours) == TEN[:2]
     simulator.faults = Faults(include_interval_end=True)
     assert reader.audits(**hours) == TEN[:3]
+    simulator.faults = Faults(include_interval_end=True, exclude_interval_start=True)
+    assert reader.audits(**hours) == TEN[1:3]
 
 
 def test_audits_arrive_late_and_are_forgotten(reader: Reader, simulator: Simulator) -> None:
@@ -442,6 +536,8 @@ def test_faults_are_read_from_texts() -> None:
         ("fail_query_every=often", "takes a number of 0 or more: write fail_query_every=3"),
         ("fail_query_every=-1", "takes a number of 0 or more"),
         ("server_error_status=404", "takes 500, 502, 503 or 504"),
+        ("gateway_status=404", "takes 413, 500, 502, 503 or 504"),
+        ("no_page_is=odd", "takes one of bare, null, state, "),
         ("deny_permission=3", "is a switch: write deny_permission=true or deny_permission=false"),
     ],
 )

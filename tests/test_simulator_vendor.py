@@ -110,6 +110,32 @@ def test_the_vendors_sdk_reads_the_realtime_pages(audits: vendor.AuditApi, log: 
     assert {audit.user.name for audit in found} == {None}
 
 
+def test_the_vendors_sdk_is_told_whose_token_it_has(
+    audits: vendor.AuditApi, simulator: Simulator, log: AuditLog
+) -> None:
+    simulator.faults = Faults(deny_permission=True)  # which it does not take
+
+    info = vendor.TokensApi(audits.api_client).get_tokens_me()
+
+    homes = {audit["userHomeOrgId"] for audit in log.truth(START, END, NOW)}
+    assert {info.organization.id, info.home_organization.id} == homes
+    assert info.o_auth_client.id == CLIENT_ID
+    simulator.faults = Faults(token_info_status=403)
+    with pytest.raises(ApiException) as caught:
+        vendor.TokensApi(audits.api_client).get_tokens_me()
+    assert caught.value.status == 403
+
+
+def test_two_simulated_organisations_are_two_and_the_same_one_stays_it() -> None:
+    def made(seed: int, count: int = 10) -> str:
+        with AuditLog.generate(seed=seed, count=count, start=START, end=END) as log:
+            return Simulator(log=log).organization_id
+
+    with AuditLog.of([]) as nothing:
+        assert len({made(1), made(2), Simulator(log=nothing).organization_id}) == 3
+    assert made(1) == made(1, count=20)
+
+
 def test_the_vendors_sdk_reads_the_service_mapping(audits: vendor.AuditApi) -> None:
     mapping = audits.get_audits_query_servicemapping()
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from etl.app import clock
-from etl.database import open_engine
+from etl.database.engine import open_engine
 from etl.simulator import CLIENT_ID, CLIENT_SECRET, AuditLog, Faults, Simulator
 from etl.window import Window
 from tests.commands import audit_etl, environment

@@ -18,10 +18,11 @@ from hypothesis import strategies as st
 
 from etl.app import App, clock
 from etl.config import load
-from etl.following import MINUTE, Share, Wish, round_seconds, tail
-from etl.genesys.recent import Glimpse
+from etl.errors import SourceBrokePromise, SourceUnavailable
+from etl.genesys.follower import FRONT, Course, Follower, follow
+from etl.genesys.realtime import Glimpse, RecentAudits
+from etl.operations.tail import MINUTE_SECONDS, Share, Wish, round_seconds, tail
 from etl.simulator import AuditLog, Simulator
-from etl.tailing import FRONT, Course, Follower, follow
 from etl.window import Window
 from etl.wire import REALTIME_SERVICE_MAPPING_PATH
 from tests import scripted
@@ -77,7 +78,15 @@ def course(source: Source, rounds: int, *, since: datetime, reach: timedelta = D
         left[0] -= 1
         return left[0] == 0
 
-    return Course(since, reach, lambda: source.now, lambda: 60.0, lambda: True, pause)
+    return Course(
+        since,
+        reach,
+        now=lambda: source.now,
+        monotonic=lambda: (source.now - BEGIN).total_seconds(),
+        round_seconds=lambda: 60.0,
+        has_spare=lambda: True,
+        pause=pause,
+    )
 
 
 _minutes = st.integers(0, 26 * 60)
@@ -176,16 +185,18 @@ def test_a_record_without_an_id_is_shown_once() -> None:
 def test_no_minute_has_more_requests_than_the_share(
     steps: list[tuple[float, int]], a_minute: int
 ) -> None:
-    share, now = Share(), BEGIN
-    sent: list[datetime] = []
+    share, now = Share(), 0.0
+    sent: list[float] = []
     for pause, _ in steps:
-        now += timedelta(seconds=pause)
-        now += timedelta(seconds=share.wait(now, a_minute))
+        now += pause
+        now += share.wait(now, a_minute)
         assert share.wait(now, a_minute) == 0
         share.sent(now, 1)
         sent.append(now)
 
-    assert all(sum(1 for at in sent if first <= at < first + MINUTE) <= a_minute for first in sent)
+    assert all(
+        sum(1 for at in sent if first <= at < first + MINUTE_SECONDS) <= a_minute for first in sent
+    )
 
 
 def test_quiet_rounds_leave_a_part_of_the_share() -> None:
@@ -241,7 +252,8 @@ def busy() -> Iterator[tuple[Organisation, datetime]]:
         yield organisation, now
 
 
-def test_an_audit_is_shown_within_seconds_of_becoming_visible() -> None:
+@pytest.mark.parametrize("ahead", [-5, 0, 5, 24 * 400])
+def test_an_audit_is_shown_within_seconds_of_becoming_visible(ahead: int) -> None:
     by_hand = HandClock()
     begun, stop = by_hand(), Waits(by_hand)
     shown: dict[str, float] = {}
@@ -249,9 +261,14 @@ def test_an_audit_is_shown_within_seconds_of_becoming_visible() -> None:
         simulator = Simulator(log=log, clock=by_hand, client_id=CLIENT_ID, client_secret=SECRET)
         with (
             simulator.serve() as url,
-            App(load(None, {"GENESYSCLOUD_REGION": url} | IDS), stop=stop, now=by_hand) as app,
+            App(
+                load(None, {"GENESYSCLOUD_REGION": url} | IDS),
+                stop=stop,
+                now=lambda: by_hand() + timedelta(hours=ahead),
+                monotonic=by_hand.monotonic,
+            ) as app,
         ):
-            for found in tail(app, Wish(None, (), begun, DAY, 0.2)):
+            for found in tail(app, Wish(None, (), None, DAY, 0.2)):
                 seconds = (by_hand() - begun).total_seconds()
                 shown |= {json.loads(record)["id"][-12:]: seconds for record in found}
                 if seconds > 30:
@@ -387,6 +404,47 @@ def test_an_organisation_that_wants_a_service_is_asked_for_each() -> None:
         asked = tailing(server)
 
     assert [question.get("serviceName") for question in asked] == [None, "Directory", "Routing"]
+
+
+def test_one_service_that_is_refused_does_not_end_a_tail_of_all(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    mapping = {"services": [{"name": "Routing"}, {"name": "Directory"}]}
+    record = audit(1, clock() - timedelta(minutes=10))
+    with scripted.organization() as server:
+        server.script(REALTIME, scripted.error(400, "bad.request", "serviceName is required"))
+        server.script(f"GET {REALTIME_SERVICE_MAPPING_PATH}", scripted.Reply(body=mapping))
+        server.script(REALTIME, scripted.error(403, "not.authorized", "Directory is closed"))
+        server.script(REALTIME, scripted.Reply(body={"entities": [record], "total": 1}))
+        asked = tailing(server)
+
+    assert [question.get("serviceName") for question in asked] == [None, "Directory", "Routing"]
+    assert "service Directory is not followed, the others are" in caplog.text
+
+
+def test_an_organisation_without_a_service_to_name_cannot_be_followed() -> None:
+    with scripted.organization() as server:
+        server.script(REALTIME, scripted.error(400, "bad.request", "serviceName is required"))
+        server.script(f"GET {REALTIME_SERVICE_MAPPING_PATH}", scripted.Reply(body={"services": []}))
+        with pytest.raises(SourceBrokePromise, match="its service mapping names none"):
+            tailing(server)
+
+
+def test_a_page_that_passes_no_gateway_is_halved(caplog: pytest.LogCaptureFixture) -> None:
+    record = audit(1, clock() - timedelta(minutes=10))
+    window = Window(clock().replace(microsecond=0) - DAY, clock().replace(microsecond=0))
+    time = scripted.Time()
+    with scripted.organization() as server, scripted.connected(server, time) as api:
+        server.script(REALTIME, *[scripted.Reply(504)] * 3)
+        server.script(REALTIME, scripted.Reply(body={"entities": [record], "total": 1}))
+        glimpse = RecentAudits(api, expand_user=False).glimpse(window, None, 1, 500)
+        server.script(REALTIME, *[scripted.Reply(500)] * 3)
+        with pytest.raises(SourceUnavailable):
+            RecentAudits(api, expand_user=False).glimpse(window, None, 1, 30)
+
+    sizes = [json.loads(s.body)["pageSize"] for s in server.seen if s.line.startswith(REALTIME)]
+    assert sizes == [500, 500, 250, 125, 30, 30, 25]
+    assert (glimpse.page_size, glimpse.total, len(glimpse.records)) == (125, 1, 1)
 
 
 def test_pages_that_are_too_large_are_halved() -> None:

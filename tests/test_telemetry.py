@@ -69,8 +69,8 @@ def test_a_traceback_shows_no_variables(written: io.StringIO) -> None:
     except RuntimeError:
         LOG.exception("it failed")
 
-    assert "16 characters" not in written.getvalue()
-    assert f"{len(SECRET)} characters" in written.getvalue()
+    assert f"{len(SECRET)} characters" not in written.getvalue()
+    assert "RuntimeError" in written.getvalue()
     assert "in fail" in written.getvalue()
     assert SECRET not in written.getvalue()
 
@@ -147,7 +147,7 @@ def test_a_piped_run_logs_each_window_once_and_all_that_befalls_it_with_its_fiel
     loaded = [line for line in lines if line["level"] == "info"]
     befell = [line for line in lines if line["level"] == "warning"]
     assert result.returncode == 0
-    windows = re.findall(r"^default/\*  (\S+)/(\S+)", result.stdout, re.MULTILINE)
+    windows = re.findall(r"^default/\*  (\S+)/(\S+)  \d+ audits, ", result.stdout, re.MULTILINE)
     span = Window(*map(datetime.fromisoformat, (windows[0][0], windows[-1][1])))
     asked = [str(window) for window in by_density(span, lambda: None, timedelta(hours=12))]
     assert ["/".join(window) for window in windows] == asked

@@ -8,14 +8,16 @@ from contextlib import contextmanager
 from datetime import timedelta
 
 import pytest
+import sqlalchemy as sa
 
-from etl import verified
 from etl.app import clock
+from etl.destinations.sql import destination as sql_module
 from etl.errors import QueryFailed
-from etl.progress import Stream, Verification
+from etl.ledger import verifications
+from etl.model import Stream, Verification
+from etl.operations.verify import Difference, Verdict, Verifier
 from etl.records import Batch
 from etl.simulator import AuditLog, Simulator
-from etl.verifying import Difference, Verdict, Verifier
 from tests.commands import CLIENT_ID, SECRET, audit_etl, environment
 from tests.conftest import Place
 from tests.samples import (
@@ -39,7 +41,7 @@ def verify(
 ) -> Verdict:
     """The verdict on the first two days, of which the source shows these pages."""
     told: list[Verdict] = []
-    verifier = Verifier(place.destination, repair=repair, now=lambda: LOADED_AT, tell=told.append)
+    verifier = Verifier(place.destination, repair=repair, tell=told.append)
     stream = Stream(STREAM.organization, service)
     load_into(verifier, draft(hours(0, 48), stream=stream, schedule="backfill"), shown, unfenced)
     return told[0]
@@ -61,9 +63,11 @@ def test_what_is_missing_and_what_is_extra_is_told_by_day_and_service(place: Pla
         Difference("2026-03-02", "SCIM", missing=1, extra=0),
     )
     assert (found.missing_ids, found.extra_ids) == (("new", "late"), ("gone",))
-    assert found.verification == Verification(STREAM, hours(0, 48), 4, 2, 1, 0, LOADED_AT)
+    assert found.verification == Verification(
+        STREAM, hours(0, 48), 4, 2, 1, 0, LOADED_AT, verifications.PROGRAM
+    )
     ledger = place.destination.ledger
-    assert verified.spans(ledger.engine, STREAM) == [found.verification]
+    assert verifications.spans(ledger.engine, STREAM) == [found.verification]
 
 
 def test_a_verification_alone_changes_nothing(place: Place) -> None:
@@ -113,18 +117,101 @@ def test_what_another_process_loads_meanwhile_is_not_missing(place: Place) -> No
     assert verify(place, pages()).missing_ids == ("b",)
 
 
+@pytest.mark.parametrize("repair", [False, True])
+def test_what_is_missing_is_exact_when_everything_happens_at_once(
+    place: Place, *, repair: bool
+) -> None:
+    other_service = record("service", 3, serviceName="SCIM")
+    load(place, record("a"), record("gone", 1), record("moved", 2), other_service)
+    load_into(place.destination, draft(hours(48, 72)), [batch(record("at the end", 48))], unfenced)
+    other = draft(hours(0, 48), stream=Stream("other"))
+    load_into(place.destination, other, [batch(record("new", 4), record("last", 47.9))], unfenced)
+
+    def pages() -> Iterator[Batch]:
+        yield batch(record("a"), record("new", 4), record("new", 4))
+        load(place, record("meanwhile", 5))
+        yield batch(record("moved", 2.5), record("service", 3), record("meanwhile", 5))
+        yield batch(record("new", 4), record("last", 47.9))
+
+    found = verify(place, pages(), repair=repair, service="ContactCenter")
+
+    assert found.missing_ids == ("new", "last")
+    assert found.extra_ids == ("gone",)
+    said = found.verification
+    assert (said.events, said.missing, said.repaired) == (6, 2, 2 if repair else 0)
+    assert found.moved == 2
+
+
+@pytest.mark.parametrize("place", ["sqlite", "postgresql", "mariadb"], indirect=True)
+@pytest.mark.parametrize("repair", [False, True])
+def test_an_id_that_is_held_under_another_time_is_not_missing(
+    place: Place, *, repair: bool
+) -> None:
+    load_into(place.destination, draft(hours(48, 72)), [batch(record("a", 50))], unfenced)
+
+    found = verify(place, [batch(record("a", 1))], repair=repair)
+
+    assert (found.missing_ids, found.moved, found.verification.repaired) == ((), 1, 0)
+    assert place.audits() == audits([record("a", 50)])
+
+
+def test_what_a_failed_attempt_has_loaded_was_missing_and_is_repaired(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sql_module, "GROUP_BYTES", 1)
+    load(place, record("a"))
+    told: list[Verdict] = []
+    verifier = Verifier(place.destination, repair=True, tell=told.append)
+
+    def broken_off() -> Iterator[Batch]:
+        yield batch(record("a"), record("b", 1))
+        yield batch(record("c", 2))
+        raise QueryFailed("gone")
+
+    with pytest.raises(QueryFailed):
+        load_into(verifier, draft(hours(0, 48)), broken_off(), unfenced)
+    for half, shown in ((hours(0, 1), ["a"]), (hours(1, 48), ["b", "c", "d"])):
+        pages = [batch(record(name, "abcd".index(name))) for name in shown]
+        load_into(verifier, draft(half), pages, unfenced)
+    verifier.close()
+
+    assert [v.missing_ids for v in told] == [(), ("b", "c", "d")]
+    assert [v.verification.repaired for v in told] == [0, 3]
+
+
+AFTERWARDS = {
+    "sqlite": "CREATE TRIGGER gone AFTER INSERT ON audit_events WHEN NEW.id = 'b' "
+    "BEGIN DELETE FROM audit_events WHERE id = 'b'; END",
+    "postgresql": "CREATE FUNCTION gone() RETURNS trigger LANGUAGE plpgsql AS "
+    "'BEGIN DELETE FROM audit_events WHERE id = ''b''; RETURN NULL; END'; "
+    "CREATE TRIGGER gone AFTER INSERT ON audit_events FOR EACH ROW EXECUTE FUNCTION gone()",
+}
+
+
+@pytest.mark.parametrize("place", list(AFTERWARDS), indirect=True)
+def test_only_what_is_there_afterwards_is_repaired(place: Place) -> None:
+    engine = place.destination.ledger.engine
+    with engine.begin() as connection:
+        connection.execute(sa.text(AFTERWARDS[engine.dialect.name]))
+
+    found = verify(place, [batch(record("a"), record("b"))], repair=True)
+
+    assert found.missing_ids == ("a", "b")
+    assert (found.verification.missing, found.verification.repaired) == (2, 1)
+
+
 def test_a_query_that_fails_half_way_gives_no_verdict(place: Place) -> None:
     def pages() -> Iterator[Batch]:
         yield batch(record("a"))
         raise QueryFailed("gone")
 
     told: list[Verdict] = []
-    verifier = Verifier(place.destination, repair=True, now=lambda: LOADED_AT, tell=told.append)
+    verifier = Verifier(place.destination, repair=True, tell=told.append)
     with pytest.raises(QueryFailed):
         load_into(verifier, draft(hours(0, 48)), pages(), unfenced)
 
     assert told == []
-    assert verified.spans(place.destination.ledger.engine, STREAM) == []
+    assert verifications.spans(place.destination.ledger.engine, STREAM) == []
 
 
 @pytest.mark.parametrize("place", ["sqlite"], indirect=True)
@@ -147,7 +234,7 @@ def test_neighbouring_windows_of_one_verification_are_one_span() -> None:
     def of(start: int, end: int, day: int) -> Verification:
         return Verification(STREAM, hours(start, end), 5, 2, 1, 2, BEGIN + day * 24 * HOUR)
 
-    spans = verified.joined([of(0, 1, 1), of(1, 3, 2), of(5, 6, 3), of(0, 6, 4)])
+    spans = verifications.joined([of(0, 1, 1), of(1, 3, 2), of(5, 6, 3), of(0, 6, 4)])
 
     assert spans == [
         Verification(STREAM, hours(0, 3), 10, 4, 2, 4, BEGIN + 24 * HOUR),
@@ -202,4 +289,4 @@ def test_a_span_is_verified_and_repaired_at_the_cost_of_a_backfill(place: Place)
     [stream] = json.loads(status.stdout)["streams"]
     assert [(s["missing"], s["repaired"]) for s in stream["verified"]] == [(12, 12), (12, 0)]
     assert sum(late["audits"] for late in stream["late"]["arrivals"]) == 12
-    assert "lag and lookbacks fit: 12 of 1200 new audits came late" in stream["late"]["advice"]
+    assert "12 of 1200 new audits came late" in stream["late"]["advice"]

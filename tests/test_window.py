@@ -15,11 +15,9 @@ from etl.window import (
     advance,
     by_density,
     cut,
-    due,
     first_piece,
     format_duration,
     gaps,
-    horizon,
     joined,
     parse_duration,
     parse_instant,
@@ -176,22 +174,6 @@ def test_a_window_is_refused_unless_it_holds_time_in_whole_utc_seconds(
 ) -> None:
     with pytest.raises(ValueError, match="a window"):
         Window(start, end)
-
-
-def test_a_run_asks_from_the_watermark_less_the_lookback_but_never_before_the_beginning() -> None:
-    hour = timedelta(hours=1)
-
-    assert due(at(0), at(600), at(700), hour) == [window(540, 700)]
-    assert due(at(570), at(600), at(700), hour) == [window(570, 700)]
-    assert due(at(0), at(600), at(540), hour) == []
-
-
-def test_a_window_never_reaches_into_the_future_of_either_clock() -> None:
-    lag = timedelta(minutes=10)
-
-    assert horizon(at(60), lag, None) == at(50)
-    assert horizon(at(60), lag, timedelta(minutes=5)) == at(50)
-    assert horizon(at(60), lag, timedelta(minutes=-30)) == at(20)
 
 
 @given(st.integers(1, 10_000_000))

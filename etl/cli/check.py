@@ -2,8 +2,9 @@
 
 import click
 
-from etl.checking import check
 from etl.cli.shared import app_of, common_options, print_json
+from etl.operations.check import check
+from etl.plain import plain_lines
 
 
 @click.command("check", epilog="Example: audit-etl check && audit-etl run")
@@ -12,16 +13,17 @@ from etl.cli.shared import app_of, common_options, print_json
 def check_command(
     context: click.Context, *, config_path: str | None, as_json: bool, verbose: bool
 ) -> int:
-    """Check credentials, permission, clock skew, destination and schema version, with remedies.
+    """Check credentials, permission, clocks, schema and writing, with remedies.
 
-    Costs two requests an organisation, and changes nothing.
+    Writes where a run writes, and leaves nothing there. Costs two requests an
+    organisation, and a third one if its OAuth client is new.
     """
     with app_of(context, config_path, verbose=verbose) as app:
         findings = []
         for finding in check(app):
             findings.append(finding)
             if not as_json:
-                click.echo(f"{finding.verdict:<8} {finding.about}: {finding.detail}")
+                click.echo(f"{finding.verdict:<8} {finding.about}: {plain_lines(finding.detail)}")
     failed = [finding.exit_status for finding in findings if finding.verdict == "failed"]
     if as_json:
         print_json([{"about": f.about, "verdict": f.verdict, "detail": f.detail} for f in findings])

@@ -2,6 +2,7 @@
 
 import click
 
+from etl.app import clock
 from etl.cli.shared import common_options, print_json, print_table, settings_of
 from etl.config import example
 
@@ -23,8 +24,10 @@ def config_command(
     if show_example:
         click.echo(example(), nl=False)
         return
-    rows = settings_of(context, config_path).rows()
+    settings = settings_of(context, config_path)
+    rows = settings.rows()
     if as_json:
         print_json([{"key": key, "value": value, "origin": origin} for key, value, origin in rows])
     else:
         print_table(("key", "value", "from"), rows)
+    settings.require_begun(clock())

@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Final
 
-from etl.status import Coverage
+from etl.ledger.status import Coverage
 
 #: The worst first: it is what one character shows of several days.
 SIGNS: Final = {
     Coverage.GAP: "░",
+    Coverage.NOT_YET: "-",
     Coverage.PARTLY: "▒",
     Coverage.BEYOND_RETENTION: "·",
     Coverage.LOADED: "█",

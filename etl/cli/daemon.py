@@ -2,7 +2,10 @@
 
 import logging
 import os
+import resource
 import sys
+from contextlib import suppress
+from typing import Final
 
 import click
 
@@ -10,6 +13,9 @@ from etl.cli.shared import settings_of
 from etl.daemon import serve
 from etl.monitoring.health import Monitor, serve_health
 from etl.telemetry import configure_logging
+
+#: Open files and connections that the daemon may have at once, if the system lets it.
+FILES: Final = 65_536
 
 
 @click.command("daemon", epilog="Example: audit-etl daemon --config /etc/audit-etl.toml")
@@ -28,12 +34,22 @@ def daemon_command(context: click.Context, *, config_path: str | None) -> int:
     others wait to take over. SIGHUP reads the configuration again, but for health_address.
     """
     configure_logging(verbose=True)
+    _raise_file_limit()
     monitor = Monitor()
     endpoint = settings_of(context, config_path).health_endpoint
     with serve_health(endpoint, monitor):
         if not serve(lambda: settings_of(context, config_path), monitor):
             _leave()
     return 0
+
+
+def _raise_file_limit() -> None:
+    """Have descriptors to spare for the work, whoever connects to the health port."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES if hard == resource.RLIM_INFINITY else min(hard, FILES)
+    if soft < wanted:
+        with suppress(OSError, ValueError):  # a sandbox may forbid it: then the limit stays
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _leave() -> None:

@@ -13,14 +13,14 @@ from typing import Final
 
 import click
 
-from etl import operations
 from etl.app import App, clock
 from etl.cli.progress import describe
 from etl.cli.shared import print_table
 from etl.config import load
 from etl.errors import AuditEtlError
-from etl.operations import Failure
-from etl.progress import Receipt
+from etl.model import Receipt
+from etl.operations import export
+from etl.operations.export import Failure
 from etl.simulator import CLIENT_ID, CLIENT_SECRET, AuditLog, Simulator
 
 #: What the demo asks, and what it would be asked for.
@@ -86,7 +86,7 @@ def _export(path: Path, url: str) -> int:
         "AUDIT_ETL_DESTINATION": f"sqlite:///{path.absolute()}",
     }
     with App(load(None, variables), stop=threading.Event()) as app:
-        for outcome in operations.run(app):
+        for outcome in export.run(app):
             if isinstance(outcome, Failure):
                 return _failed(outcome.error)
             _tell(outcome)

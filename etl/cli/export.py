@@ -5,11 +5,11 @@ from datetime import datetime, timedelta
 
 import click
 
-from etl import operations
 from etl.cli.progress import Display, display
 from etl.cli.shared import Duration, Instant, app_of, common_options, print_json, print_table
-from etl.operations import Failure, Planned
-from etl.progress import Receipt
+from etl.model import Receipt
+from etl.operations import export
+from etl.operations.export import Failure, Planned
 
 
 @click.command("run", epilog="Example: audit-etl run --lookback 3d")
@@ -43,7 +43,7 @@ def run_command(
     For cron and Kubernetes CronJobs. Safe to repeat, to interrupt and to run beside itself.
     """
     with app_of(context, config_path, verbose=verbose) as app, display(app, as_json) as shown:
-        outcomes = operations.run(
+        outcomes = export.run(
             app, schedule=schedule, lookback=lookback, wait=wait, watch=shown.watch
         )
         return _report(outcomes, shown, as_json)
@@ -81,13 +81,13 @@ def backfill_command(
     time before now (7d, 12h). May be repeated, overlap, and run beside the daemon.
     """
     with app_of(context, config_path, verbose=verbose) as app:
-        span = operations.span_of(app, start, end)
-        streams = operations.selected(app, organization, services)
+        streams = export.selected(app, organization, services)
+        span = export.span_of(app, start, end, () if dry_run else streams)
         if dry_run:
-            _show_plan(operations.plan(app, span, streams), as_json)
+            _show_plan(export.plan(app, span, streams), as_json)
             return 0
         with display(app, as_json, [(stream, span) for stream in streams]) as shown:
-            outcomes = operations.backfill(app, span, streams, wait=wait, watch=shown.watch)
+            outcomes = export.backfill(app, span, streams, wait=wait, watch=shown.watch)
             return _report(outcomes, shown, as_json)
 
 

@@ -10,8 +10,9 @@ from typing import Final, Protocol
 import click
 
 from etl.app import App
+from etl.model import Receipt, Stream
 from etl.pipeline import Sighting
-from etl.progress import Receipt, Stream
+from etl.plain import plain
 from etl.window import Window, stamp
 
 #: How often a window that takes long says how far it is, when piped.
@@ -75,7 +76,7 @@ class Lines:
 
     def failed(self, stream: str, error: str) -> None:
         """See `Display`."""
-        click.echo(f"audit-etl: {stream}: {error}", err=True)
+        click.echo(plain(f"audit-etl: {stream}: {error}"), err=True)
 
     def close(self) -> None:
         """See `Display`."""
@@ -121,7 +122,7 @@ class Bar:
 
     def failed(self, stream: str, error: str) -> None:
         """See `Display`."""
-        self._say(f"audit-etl: {stream}: {error}")
+        self._say(plain(f"audit-etl: {stream}: {error}"))
 
     def close(self) -> None:
         """See `Display`."""

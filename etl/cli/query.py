@@ -2,11 +2,11 @@
 
 import csv
 import json
-import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from io import TextIOWrapper
 from pathlib import Path
 from typing import IO, Final
 
@@ -14,9 +14,11 @@ import click
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from etl import querying
 from etl.cli.shared import app_of, common_options
 from etl.errors import DestinationUnavailable, UsageError
+from etl.operations import query
+from etl.plain import plain
+from etl.private import open_private
 
 #: Rows that are laid out together in a table, whose widths are theirs.
 TABLE_ROWS: Final = 1_000
@@ -50,7 +52,7 @@ def query_command(
     as_json: bool,
     verbose: bool,
 ) -> None:
-    """Ask the destination one SELECT; nothing can be changed by it.
+    """Ask the destination one SELECT, which only reads.
 
     Over audit_events, audit_property_changes and audit_entity_changes, with the same columns on
     every destination: an SQL server answers itself, DuckDB answers for a lake. Times are UTC.
@@ -63,27 +65,26 @@ def query_command(
         raise UsageError("--format parquet needs --output FILE")
     with (
         app_of(context, config_path, verbose=verbose) as app,
-        querying.answer(app, question) as reader,
-        _opened(output) as (text, path),
+        query.answer(app, question) as reader,
+        _opened(output) as text,
     ):
-        _WRITERS[form](reader, text, path)
+        _WRITERS[form](reader, text)
 
 
 @contextmanager
-def _opened(output: Path | None) -> Iterator[tuple[IO[str], Path | None]]:
+def _opened(output: Path | None) -> Iterator[IO[str]]:
     if output is None:
-        yield sys.stdout, None
+        yield sys.stdout
         return
     try:
-        with open(output, "w", newline="", encoding="utf-8", opener=_for_owner) as text:
-            yield text, output
+        with open(output, "w", newline="", encoding="utf-8", opener=_privately) as text:
+            yield text
     except OSError as error:
         raise DestinationUnavailable(f"{output} cannot be written: {error.strerror}") from None
 
 
-def _for_owner(path: str, flags: int) -> int:
-    """Open a file, for its owner only if it is new: audits hold personal data."""
-    return os.open(path, flags, 0o600)
+def _privately(path: str, flags: int) -> int:
+    return open_private(Path(path), flags)
 
 
 def _rows(reader: pa.RecordBatchReader) -> Iterator[dict[str, object]]:
@@ -99,30 +100,31 @@ def _told(value: object) -> object:
     return value
 
 
-def _write_csv(reader: pa.RecordBatchReader, text: IO[str], _path: Path | None) -> None:
+def _write_csv(reader: pa.RecordBatchReader, text: IO[str]) -> None:
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(reader.schema.names)
+    shown = plain if text.isatty() else str  # a file or another program gets what is there
+    writer.writerow(map(shown, reader.schema.names))
     for row in _rows(reader):
-        writer.writerow("" if value is None else value for value in row.values())
+        writer.writerow("" if value is None else shown(str(value)) for value in row.values())
 
 
-def _write_json_lines(reader: pa.RecordBatchReader, text: IO[str], _path: Path | None) -> None:
+def _write_json_lines(reader: pa.RecordBatchReader, text: IO[str]) -> None:
     for row in _rows(reader):
-        text.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
+        text.write(plain(json.dumps(row, ensure_ascii=False, default=str)) + "\n")
 
 
-def _write_parquet(reader: pa.RecordBatchReader, _text: IO[str], path: Path | None) -> None:
-    if path is None:
+def _write_parquet(reader: pa.RecordBatchReader, text: IO[str]) -> None:
+    if not isinstance(text, TextIOWrapper):
         raise UsageError("--format parquet needs --output FILE")
-    with pq.ParquetWriter(path, reader.schema, compression="zstd") as writer:
+    with pq.ParquetWriter(text.buffer, reader.schema, compression="zstd") as writer:
         for batch in reader:
             writer.write_batch(batch)
 
 
-def _write_table(reader: pa.RecordBatchReader, text: IO[str], _path: Path | None) -> None:
-    names, part = reader.schema.names, []
+def _write_table(reader: pa.RecordBatchReader, text: IO[str]) -> None:
+    names, part = [plain(name) for name in reader.schema.names], []
     for row in _rows(reader):
-        part.append(["" if value is None else str(value) for value in row.values()])
+        part.append(["" if value is None else plain(str(value)) for value in row.values()])
         if len(part) == TABLE_ROWS:
             _write_part(names, part, text)
             part = []
@@ -137,7 +139,7 @@ def _write_part(names: list[str], rows: list[list[str]], text: IO[str]) -> None:
         text.write("  ".join(cells).rstrip() + "\n")
 
 
-_WRITERS: Final[dict[str, Callable[[pa.RecordBatchReader, IO[str], Path | None], None]]] = {
+_WRITERS: Final[dict[str, Callable[[pa.RecordBatchReader, IO[str]], None]]] = {
     "table": _write_table,
     "csv": _write_csv,
     "jsonl": _write_json_lines,

@@ -4,10 +4,13 @@ from collections.abc import Sequence
 
 import click
 
-from etl import services
 from etl.app import App
 from etl.cli.shared import app_of, common_options, print_json, print_table
-from etl.services import KnownAction, ServiceAction
+from etl.ledger import service_mapping
+from etl.ledger.service_mapping import KnownAction
+from etl.model import ServiceAction
+from etl.operations.recognition import recognise
+from etl.plain import plain
 from etl.window import stamp
 
 
@@ -41,11 +44,12 @@ def services_command(
 
 
 def _refresh(app: App, name: str) -> tuple[list[KnownAction], list[ServiceAction]]:
+    recognise(app, name)
     source = app.source(name)
-    new = services.refresh(
+    new = service_mapping.refresh(
         app.engine, name, source.service_mapping(), source.realtime_service_mapping(), app.now()
     )
-    return services.known(app.engine, name), new
+    return service_mapping.known(app.engine, name), new
 
 
 def _show(name: str, known: Sequence[KnownAction], new: Sequence[ServiceAction]) -> None:
@@ -69,7 +73,7 @@ def _show(name: str, known: Sequence[KnownAction], new: Sequence[ServiceAction])
     click.echo(f"{name}: {len(by_service)} services, {len(known)} kinds of audit, {len(new)} new")
     if len(new) < len(known):
         for action in new:
-            click.echo(f"new: {action.service} {action.entity_type} {action.action}")
+            click.echo(plain(f"new: {action.service} {action.entity_type} {action.action}"))
 
 
 def _as_json(

@@ -18,6 +18,7 @@ import click
 from etl.app import App, clock
 from etl.config import Settings, load
 from etl.errors import UsageError
+from etl.plain import plain, plain_lines
 from etl.telemetry import configure_logging
 from etl.window import format_duration, parse_duration, parse_instant, stamp
 
@@ -131,21 +132,24 @@ def print_json(value: object) -> None:
             return odd.total_seconds()
         raise UsageError(f"{type(odd)} has no JSON form")
 
-    click.echo(json.dumps(value, default=convert, indent=2, ensure_ascii=False))
+    click.echo(plain_lines(json.dumps(value, default=convert, indent=2, ensure_ascii=False)))
 
 
 def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print rows under headers: drawn on a terminal, plain columns when piped."""
+    """Print rows under headers: drawn on a terminal, columns of text when piped.
+
+    What cells hold is shown as it is: no markup, and nothing that acts on a terminal.
+    """
+    lines = [headers, *([plain(cell) for cell in row] for row in rows)]
     if sys.stdout.isatty():
         from rich.console import Console
         from rich.table import Table
 
         table = Table(*headers, box=None, pad_edge=False)
-        for row in rows:
+        for row in lines[1:]:
             table.add_row(*row)
-        Console().print(table)
+        Console(markup=False, emoji=False, highlight=False).print(table)
         return
-    lines = [headers, *rows]
     widths = [max(len(line[n]) for line in lines) for n in range(len(headers))]
     for line in lines:
         click.echo("  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip())

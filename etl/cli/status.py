@@ -5,18 +5,23 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from pathlib import Path
 from typing import Final
 
 import click
 
-from etl import lateness, schedules, status
+from etl import schedules
 from etl.app import App
 from etl.cli.coverage import LEGEND, line_of_days, plot
 from etl.cli.shared import age, app_of, common_options, print_json, print_table
+from etl.config.urls import masked
 from etl.errors import DestinationUnavailable
-from etl.lateness import LateArrivals
-from etl.progress import Receipt, Verification
-from etl.status import Coverage, StreamStatus
+from etl.ledger import lateness, status
+from etl.ledger.lateness import LateArrivals
+from etl.ledger.status import Coverage, StreamStatus
+from etl.model import RETENTION, Receipt, Stream, Verification
+from etl.operations.warnings import claim_text
+from etl.plain import plain
 from etl.window import Window, floor_second, stamp
 
 #: Of so many days it is shown how many audits there are: they must be counted.
@@ -52,14 +57,18 @@ def status_command(
 
     Every audit of a stream before its watermark has been loaded, as far as the organisation
     showed it. A gap is time that no receipt covers: `audit-etl backfill` closes it, unless
-    Genesys has forgotten it, after a year. On a terminal the days of each stream are drawn, with
+    Genesys has forgotten it, after a year. Time after the last loaded instant is no gap: the
+    watermark is behind. On a terminal the days of each stream are drawn, with
     the audits of each of the last 31; JSON has the same as data.
     """
     with app_of(context, config_path, verbose=verbose) as app:
         now = app.now()
-        found = status.gather(app.ledger, app.streams(), now) if app.has_tables() else []
+        begin, there = app.settings.begins_at(now), _has_progress(app)
+        found = status.gather(app.ledger, app.streams(), begin, now) if there else []
+        apart = status.backfilled(app.ledger, app.streams()) if there else {}
         shown = found if as_json or sys.stdout.isatty() else []
-        days = [_days(app, stream_status, now) for stream_status in shown]
+        days = [_days(app, stream_status, begin, now) for stream_status in shown]
+        place = app.new_file() or app.settings.destination
         fires = [schedules.next_firing(s, now) for s in app.settings.schedules]
         next_run = min((moment for moment in fires if moment), default=None)
         longest = max(schedule.lookback for schedule in app.settings.schedules)
@@ -70,10 +79,13 @@ def status_command(
             | {"next_run": next_run if s.configured else None, "days": _days_as_json(d)}
             for s, d in zip(found, days, strict=True)
         ]
-        print_json({"streams": streams, "next_run": next_run, "now": now})
+        spans = [_backfilled_as_json(*item) for item in apart.items()]
+        print_json({"streams": streams, "backfilled": spans, "next_run": next_run, "now": now})
         return
     if not found:
-        click.echo("nothing was loaded yet: `audit-etl run` starts with the last 30 days")
+        click.echo(
+            f"nothing has been loaded into {_absolute(place)} yet: start with `audit-etl run`"
+        )
         return
     print_table(
         (
@@ -90,18 +102,56 @@ def status_command(
     )
     _draw(shown, days)
     for stream_status in found:
+        _show_claim(stream_status, now)
         for gap in stream_status.gaps:
-            click.echo(f"gap in {stream_status.stream}: {gap}")
+            click.echo(f"gap in {stream_status.stream}: {gap}{_forgotten(gap, now)}")
         _show_late(stream_status, longest)
         for verification in stream_status.verified[:VERIFIED_SHOWN]:
             click.echo(_verified(verification))
+    for stream, windows in apart.items():
+        click.echo(f"backfilled apart from any stream, {stream}: {', '.join(map(str, windows))}")
     if next_run:
         click.echo(f"the daemon, if it runs, next asks at {stamp(next_run)}")
 
 
-def _days(app: App, found: StreamStatus, now: datetime) -> Days:
+def _absolute(place: Path | str) -> str:
+    """A file by its whole path; of a URL, no more than a user may see."""
+    return plain(str(place.absolute()) if isinstance(place, Path) else masked(place))
+
+
+def _forgotten(gap: Window, now: datetime) -> str:
+    return "" if gap.end > now - RETENTION else ", which Genesys has forgotten by now"
+
+
+def _backfilled_as_json(stream: Stream, windows: Sequence[Window]) -> dict[str, object]:
+    return {
+        "organization": stream.organization,
+        "service": stream.name,
+        "spans": [{"start": window.start, "end": window.end} for window in windows],
+    }
+
+
+def _has_progress(app: App) -> bool:
+    """Whether there is any to show, and it is about the destination that is configured.
+
+    Raises:
+        ConfigurationError: it is about another one.
+    """
+    if not app.has_tables():
+        return False
+    app.prepare()
+    try:
+        app.require_identity()
+    except DestinationUnavailable as error:
+        click.echo(
+            f"audit-etl: whether this is the same destination is not known: {error}", err=True
+        )
+    return True
+
+
+def _days(app: App, found: StreamStatus, begin: datetime, now: datetime) -> Days:
     """The days of a stream; none are counted if the destination is away."""
-    coverage = status.days_of(app.ledger, found.stream, now)
+    coverage = status.days_of(app.ledger, found.stream, begin if found.configured else now, now)
     days = [day for day, _ in coverage[-COUNTED_DAYS:]]
     if not days:
         return Days(coverage, [], {})
@@ -132,13 +182,25 @@ def _row(found: StreamStatus) -> tuple[str, ...]:
     return (
         f"{found.stream}{'' if found.configured else ' (not configured)'}",
         stamp(found.mark.watermark) if found.mark else "never run",
-        age(found.behind) if found.behind else "-",
+        _behind(found.behind),
         stamp(receipt.loaded_at) if receipt else "-",
         str(receipt.new_events) if receipt else "-",
         str(len(found.gaps)),
         str(found.rejects),
-        f"{found.requests}, at least {found.least_requests}" if found.requests else "0",
+        f"{found.requests}, minimum {found.least_requests}" if found.requests else "0",
     )
+
+
+def _show_claim(found: StreamStatus, now: datetime) -> None:
+    if found.claimed_ahead:
+        text = claim_text(found.claimed_ahead, now, "this machine's clock")
+        click.echo(f"{found.stream} is {text}")
+
+
+def _behind(behind: timedelta | None) -> str:
+    if behind is None:
+        return "-"
+    return age(behind) if behind >= timedelta(0) else f"{age(-behind)} ahead"
 
 
 def _as_json(found: StreamStatus) -> dict[str, object]:
@@ -149,9 +211,11 @@ def _as_json(found: StreamStatus) -> dict[str, object]:
         "begins_at": found.mark.begins_at if found.mark else None,
         "watermark": found.mark.watermark if found.mark else None,
         "behind_seconds": found.behind,
+        "claimed_ahead": found.claimed_ahead,
         "last_receipt": _receipt(found.last_receipt) if found.last_receipt else None,
         "gaps": [{"start": gap.start, "end": gap.end} for gap in found.gaps],
         "rejects": found.rejects,
+        "early_unconfirmed": found.early_unconfirmed,
         "requests_in_24h": found.requests,
         "least_requests_in_24h": found.least_requests,
         "verified": [
@@ -163,6 +227,8 @@ def _as_json(found: StreamStatus) -> dict[str, object]:
                 "extra": span.extra,
                 "repaired": span.repaired,
                 "verified_at": span.verified_at,
+                "verified_by": span.verified_by,
+                "doubtful": span.doubtful,
             }
             for span in found.verified
         ],
@@ -170,16 +236,25 @@ def _as_json(found: StreamStatus) -> dict[str, object]:
 
 
 def _verified(found: Verification) -> str:
-    return (
+    text = (
         f"verified {found.stream}: {found.window} on {stamp(found.verified_at)}, "
         f"{found.events} audits, {found.missing} missing, {found.repaired} repaired, "
         f"{found.extra} extra"
+    )
+    if not found.doubtful:
+        return text
+    service = f" --service {found.stream.service}" if found.stream.service else ""
+    return (
+        f"{text}; doubtful: audit-etl 0.1.0 counted audits of large windows as missing that were "
+        f"there, verify again: audit-etl verify --from {stamp(found.window.start)} "
+        f"--to {stamp(found.window.end)} --organization {found.stream.organization}{service}"
     )
 
 
 def _late(found: StreamStatus, longest: timedelta) -> dict[str, object]:
     return {
         "new_events": found.new_events,
+        "looked_back_seconds": found.looked_back,
         "arrivals": [
             {"service": late.service, "over_seconds": late.over, "audits": late.audits}
             for late in found.late
@@ -207,10 +282,16 @@ def _show_late(found: StreamStatus, longest: timedelta) -> None:
             ],
         )
     click.echo(f"late arrivals of {found.stream}: {_advice(found, longest)}")
+    if found.early_unconfirmed:
+        click.echo(
+            f"loaded early, {found.stream}: {found.early_unconfirmed} audits before its watermark "
+            "were shown by no export yet; see ARCHITECTURE if they outlast the lookbacks"
+        )
 
 
 def _advice(found: StreamStatus, longest: timedelta) -> str:
-    return lateness.advice(found.late, found.new_events, longest)
+    said = lateness.advice(found.late, found.new_events, longest, found.looked_back)
+    return f"{said}; what came late in the gaps is not known" if found.gaps else said
 
 
 def _days_as_json(days: Days) -> list[dict[str, object]]:

@@ -9,18 +9,17 @@ from typing import Final
 
 import click
 
-from etl import following
 from etl.cli.shared import Duration, Instant, app_of, common_options
-from etl.following import Wish
+from etl.operations import tail
+from etl.operations.tail import Wish
+from etl.plain import plain
 
 #: How often a reader that pauses is looked at.
 POLL_MILLISECONDS: Final = 200
 
 
 @click.command("tail", epilog="Example: audit-etl tail --since 1h | jq -r '.eventDate, .action'")
-@click.option(
-    "--since", type=Instant(), default="now", show_default=True, help="Start with audits of then."
-)
+@click.option("--since", type=Instant(), show_default="now", help="Start with audits of then.")
 @click.option(
     "--service", "services", multiple=True, metavar="NAME", help="Only this service; repeatable."
 )
@@ -45,7 +44,7 @@ POLL_MILLISECONDS: Final = 200
 def tail_command(
     context: click.Context,
     *,
-    since: datetime,
+    since: datetime | None,
     services: Sequence[str],
     related: str | None,
     organization: str | None,
@@ -63,10 +62,10 @@ def tail_command(
     """
     with app_of(context, config_path, verbose=verbose) as app:
         if related is not None:
-            _print(following.related(app, organization, related), app.stop.is_set)
+            _print(tail.related(app, organization, related), app.stop.is_set)
             return
         wish = Wish(organization, services, since, reach, share)
-        for found in following.tail(app, wish):
+        for found in tail.tail(app, wish):
             if not _print(found, app.stop.is_set):
                 return
 
@@ -76,10 +75,9 @@ def _print(records: Iterable[bytes], stopped: Callable[[], bool]) -> bool:
 
     A reader that pauses is waited for, but not when a signal asks to stop.
     """
-    # In JSON a line break can only stand between tokens.
-    lines = (r.replace(b"\n", b" ").replace(b"\r", b" ") + b"\n" for r in records)
-    rest = memoryview(b"".join(lines))
     poll, output = select.poll(), sys.stdout.fileno()
+    line = _on_terminal if os.isatty(output) else _in_one_line
+    rest = memoryview(b"".join(line(record) + b"\n" for record in records))
     poll.register(output, select.POLLOUT)
     while True:
         ready = poll.poll(POLL_MILLISECONDS)
@@ -94,3 +92,12 @@ def _print(records: Iterable[bytes], stopped: Callable[[], bool]) -> bool:
                 return False
         elif stopped():
             return False
+
+
+def _in_one_line(record: bytes) -> bytes:
+    """A record as it was received: in JSON a line break can only stand between tokens."""
+    return record.replace(b"\n", b" ").replace(b"\r", b" ")
+
+
+def _on_terminal(record: bytes) -> bytes:
+    return plain(_in_one_line(record).decode(errors="replace")).encode()

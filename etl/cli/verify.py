@@ -6,13 +6,13 @@ from datetime import datetime, timedelta
 
 import click
 
-from etl import operations
 from etl.cli.export import failures_as_json
 from etl.cli.progress import Display, display
 from etl.cli.shared import Duration, Instant, app_of, common_options, print_json, print_table
 from etl.errors import SourceBrokePromise
-from etl.operations import Failure
-from etl.verifying import Verdict
+from etl.operations import export
+from etl.operations.export import Failure
+from etl.operations.verify import Verdict
 
 
 @click.command("verify", epilog="Example: audit-etl verify --from 30d --to 7d --repair")
@@ -44,16 +44,17 @@ def verify_command(
     """Ask for a span again and compare ids with the destination, by day and service.
 
     Missing is what the organisation shows and the destination does not hold. Extra is what it holds
-    and the organisation does not show: forgotten there, as a rule, and kept here. Costs as many
+    and the organisation does not show: forgotten there, as a rule, and kept here. Only ids are
+    compared, not what an audit says. Costs as many
     requests as a backfill of the span. The result is kept for `audit-etl status`; --json names the
     first 1,000 missing and extra ids of each window. Exit status 65 if an audit is missing that was
     not repaired.
     """
     with app_of(context, config_path, verbose=verbose) as app:
-        span = operations.span_of(app, start, end)
-        streams = operations.selected(app, organization, services)
+        streams = export.selected(app, organization, services)
+        span = export.span_of(app, start, end, streams)
         with display(app, as_json, [(stream, span) for stream in streams]) as shown:
-            outcomes = operations.verify(
+            outcomes = export.verify(
                 app, span, streams, repair=repair, wait=wait, watch=shown.watch
             )
             return _report(outcomes, shown, as_json)
@@ -110,6 +111,8 @@ def _sum(verdicts: Sequence[Verdict], failures: Sequence[Failure]) -> str:
         f"{sum(v.events for v in found)} audits compared, {missing} missing, {repaired} repaired, "
         f"{sum(v.extra for v in found)} extra, {requests} requests"
     )
+    if moved := sum(verdict.moved for verdict in verdicts):
+        text += f", {moved} held under another time or service than the organisation shows now"
     if failures:
         return f"not done: {len(failures)} failed; {text}"
     if missing > repaired:
@@ -128,8 +131,10 @@ def _as_json(verdict: Verdict) -> dict[str, object]:
         "missing": found.missing,
         "extra": found.extra,
         "repaired": found.repaired,
+        "moved": verdict.moved,
         "requests": verdict.receipt.requests,
         "verified_at": found.verified_at,
+        "verified_by": found.verified_by,
         "differences": [
             {"day": d.day, "service": d.service, "missing": d.missing, "extra": d.extra}
             for d in verdict.differences

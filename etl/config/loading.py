@@ -8,7 +8,6 @@ from typing import Final
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from etl.bundled import bundled
 from etl.config.exposure import exposed
 from etl.config.settings import Schedule, Settings
 from etl.config.sources import (
@@ -25,8 +24,9 @@ from etl.config.sources import (
     read_document,
     vendor_layer,
 )
-from etl.config.values import nearest
+from etl.config.values import BLANKS, nearest, text_of
 from etl.errors import ConfigurationError
+from etl.resources import bundled
 
 _LOG = logging.getLogger(__name__)
 
@@ -108,14 +108,11 @@ def _value(setting: Given) -> object:
     # A secret that was set where its file's path belongs must not be shown.
     shown = f"the file {path}" if "/" in path or "." in path else "the file that it names"
     try:
-        text = Path(path).read_bytes().decode()
+        text = text_of(Path(path).read_bytes()).strip(BLANKS)
     except OSError as error:
         raise ValueError(f"{shown} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise ValueError(f"{shown} cannot be read: it is not UTF-8 text") from None
     except ValueError as error:
         raise ValueError(f"{shown} cannot be read: {error}") from None
-    text = text.removesuffix("\r\n") if text.endswith("\r\n") else text.removesuffix("\n")
     if not text:
         raise ValueError(f"{shown} is empty")
     return text

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from etl.config import values
 from etl.errors import ConfigurationError
-from etl.progress import ALL_SERVICES
+from etl.model import ALL_SERVICES
 
 DEFAULT: Final = "default"
 

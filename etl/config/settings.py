@@ -1,6 +1,7 @@
 """What can be set, what it means and what it is if nobody sets it.
 
-Each meaning is written once, here: the README's table, the example and the help are made of it.
+Each meaning is written once, here: the table in docs/settings.md, the example and the help are
+made of it.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -28,8 +29,8 @@ from etl.config.organizations import (
     require_credentials,
 )
 from etl.errors import ConfigurationError
-from etl.progress import BACKFILL
-from etl.window import WINDOW_MAX, WINDOW_MIN, format_duration, stamp
+from etl.model import BACKFILL
+from etl.window import WINDOW_MAX, WINDOW_MIN, floor_second, format_duration, stamp
 
 #: Where a value comes from that no source gave, and of a setting that has none.
 BY_DEFAULT: Final = "default"
@@ -128,7 +129,8 @@ class Settings(BaseModel):
     begin: Annotated[datetime | timedelta, BeforeValidator(values.begin)] = Field(
         default=timedelta(days=30),
         description="Where a new stream starts: a time (ISO 8601, in UTC unless it says "
-        "otherwise), or a length of time before the first run.",
+        "otherwise), or a length of time before the first run. It starts earlier where a stream "
+        "left off that had its services, such as `*`.",
     )
     lag: Duration = Field(
         default=timedelta(minutes=10),
@@ -150,6 +152,11 @@ class Settings(BaseModel):
     )
     partition: Literal["hour", "day", "month"] = Field(
         default="day", description="What one file of a lake holds: an hour, a day or a month."
+    )
+    concurrency: Annotated[int, BeforeValidator(values.concurrency)] = Field(
+        default=8,
+        description="How many organisations the daemon exports at once; the others wait for their "
+        "turn. It opens at most 4 connections to the database, and 2 for each.",
     )
     behind_limit: Duration = Field(
         default=timedelta(hours=6),
@@ -243,6 +250,33 @@ class Settings(BaseModel):
             ConfigurationError: it says which variables or keys to set, one organisation a line.
         """
         require_credentials(self.organizations or {DEFAULT: OrganizationSettings()})
+
+    def begins_at(self, now: datetime) -> datetime:
+        """Where a stream starts that is new at `now`: a whole second, UTC."""
+        begin = self.begin
+        return floor_second(now - begin if isinstance(begin, timedelta) else begin)
+
+    def require_begun(self, now: datetime) -> None:
+        """Return if `begin` is not later than `now`.
+
+        Raises:
+            ConfigurationError: it is, so there would be nothing to export, and all would look well.
+        """
+        if isinstance(self.begin, datetime) and self.begin > now:
+            raise ConfigurationError(
+                f"begin: {stamp(self.begin)} lies in the future, it is {stamp(now)} now: "
+                "until then nothing would be exported. Set begin (AUDIT_ETL_BEGIN) to when your "
+                "audits shall start, or to a length of time (30d)"
+            )
+
+    @property
+    def connections(self) -> int:
+        """How many connections to the database are opened at most.
+
+        Two for each organisation at work: one that loads, one that renews its lease. The others
+        are for the daemon's own leases, for the health server and for one that hangs.
+        """
+        return 4 + 2 * self.concurrency
 
     @property
     def health_endpoint(self) -> tuple[str, int] | None:

@@ -8,13 +8,13 @@ import re
 import tomllib
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
 from etl.config.organizations import DEFAULT, VENDOR_VARIABLES, OrganizationSettings
 from etl.config.settings import Settings
-from etl.config.values import nearest
+from etl.config.values import BLANKS, nearest, text_of
 from etl.errors import ConfigurationError
 
 PREFIX: Final = "AUDIT_ETL_"
@@ -54,7 +54,15 @@ class Layer:
     problems: list[str] = field(default_factory=list)
 
     def add(self, key: Key, given: Given, name: str) -> None:
-        """Take a setting that the source calls `name`, unless it is empty, which is not set."""
+        """Take a setting that the source calls `name`, unless it is empty, which is not set.
+
+        Blanks around a text do not count: a carriage return comes with files from Windows.
+        """
+        if isinstance(given.value, str):
+            given = replace(given, value=given.value.strip(BLANKS))
+            if any("\ud800" <= character <= "\udfff" for character in str(given.value)):
+                self.problems.append(f"{name}: is not UTF-8 text")
+                return
         if given.value == "":
             return
         first = self.given.setdefault(key, given)
@@ -98,16 +106,16 @@ def read_document(path: Path) -> Document:
         ConfigurationError: it cannot be read, or is not TOML; the message has the line.
     """
     try:
-        text = path.read_bytes().decode()
+        text = text_of(path.read_bytes())
         tables: dict[str, object] = tomllib.loads(text.replace("\r\n", "\n"))
     except OSError as error:
         raise ConfigurationError(
             f"the configuration file {path} cannot be read: {error.strerror}"
         ) from None
-    except UnicodeDecodeError:
-        raise ConfigurationError(f"the configuration file {path} is not UTF-8 text") from None
-    except ValueError as error:
+    except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"the configuration file {path} is not TOML: {error}") from None
+    except ValueError as error:
+        raise ConfigurationError(f"the configuration file {path} cannot be read: {error}") from None
     return Document(str(path), tables, _line_numbers(text))
 
 

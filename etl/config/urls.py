@@ -6,6 +6,7 @@ SQLAlchemy is not asked, because importing it takes longer than most commands do
 import re
 from difflib import get_close_matches
 from typing import Final
+from urllib.parse import unquote, unquote_plus
 
 #: Schemes of databases, and the driver that each is opened with.
 _DATABASES: Final = {
@@ -21,14 +22,40 @@ _DATABASES: Final = {
 _LOCAL_LAKE: Final = "parquet"
 _REMOTE_LAKE: Final = "parquet+s3"
 
+#: How much a scheme must look like another one for that to be suggested, 0 to 1.
+_ALIKE: Final = 0.7
+
+_UNREADABLE: Final = (
+    "its user, host or port cannot be read; in a password write @ as %40, : as %3A, / as %2F and % "
+    "as %25"
+)
 #: What SQLAlchemy can take apart behind `://`: user and password, host, port, database, query.
 _SERVER: Final = re.compile(
-    r"(?:[^:/]*(?::[^@]*)?@)?(?:\[[^/?\]]+\]|[^/:?@]*)(?::\d{0,5})?(?:/[^?]*)?(?:\?.*)?"
+    r"(?P<server>(?:[^:/]*(?::[^@]*)?@)?(?:\[[^/?\]]+\]|[^/:?@]*))(?::(?P<port>\d{0,5}))?"
+    r"(?P<rest>(?:/[^?]*)?(?:\?.*)?)"
 )
+_USER: Final = re.compile(r"^[^:/]*(?::[^@]*)?@")
+#: The same as libpq writes it: several servers, of which the first that suits is taken, or the
+#: folder of a socket.
+_SEVERAL: Final = re.compile(
+    r"(?P<user>(?:[^:/]*(?::[^@]*)?@)?)(?P<hosts>[^/?@]+,[^/?@]+|%2[Ff][^/?@]*)(?P<path>(?:/[^?]*)?)(?P<query>(?:\?.*)?)"
+)
+_HOST: Final = re.compile(r"(\[[^\]]+\]|[^:\[\]]+)(?::(\d{0,5}))?")
+_PORT_MAX: Final = 65535
 #: Up to the last `@`: a password may hold one, though it should be written %40.
 _PASSWORD: Final = re.compile(r"(://[^:/?]*):.*@", re.DOTALL)
-_SECRET_PARAMETER: Final = re.compile(
-    r"([?&][^=&]*(?:pass|secret|token|key|credential)[^=&]*=)[^&]*", re.IGNORECASE
+_PARAMETER: Final = re.compile(r"([?&])([^=&]*)=([^&]*)")
+#: Parameters of the drivers that hold no secret; any other's value is not shown.
+_HARMLESS: Final = frozenset(
+    """
+    application_name autocommit channel_binding charset client_encoding collation
+    connect_timeout gssencmode host hostaddr keepalives keepalives_count keepalives_idle
+    keepalives_interval load_balance_hosts max_allowed_packet options port prepare_threshold
+    read_default_file read_default_group read_timeout region require_auth service ssl_ca
+    ssl_capath ssl_cert ssl_check_hostname ssl_cipher ssl_disabled ssl_key ssl_verify_cert
+    ssl_verify_identity sslcert sslcrl sslkey sslmode sslnegotiation sslrootcert
+    target_session_attrs tcp_user_timeout timeout unix_socket user write_timeout
+    """.split()  # noqa: SIM905 - as a text they can be read
 )
 
 
@@ -36,7 +63,8 @@ def destination_url(text: str) -> str:
     """`text` with the scheme of the driver that we ship, if audits can go there.
 
     Raises:
-        ValueError: they cannot; the message repeats nothing of the URL but its scheme.
+        ValueError: they cannot; the message repeats nothing of the URL but its scheme, or what
+            an SQLite file has no parameter for.
     """
     scheme, rest = _parted(text, [*_DATABASES, _LOCAL_LAKE, _REMOTE_LAKE])
     if scheme == _LOCAL_LAKE:
@@ -48,8 +76,8 @@ def destination_url(text: str) -> str:
         if "@" in rest or "?" in rest:
             raise ValueError(
                 "a remote lake is written parquet+s3://bucket/prefix; credentials, region and "
-                "endpoint are taken from AWS_PROFILE, AWS_ACCESS_KEY_ID, AWS_REGION, "
-                "AWS_ENDPOINT_URL_S3 and the like"
+                "endpoint are taken from AWS_ACCESS_KEY_ID, AWS_REGION, AWS_ENDPOINT_URL_S3 and "
+                "the like"
             )
     else:
         return _database_url(scheme, rest)
@@ -60,7 +88,8 @@ def state_url(text: str) -> str:
     """`text` with the scheme of the driver that we ship, if it names a database.
 
     Raises:
-        ValueError: it does not; the message repeats nothing of the URL but its scheme.
+        ValueError: it does not; the message repeats nothing of the URL but its scheme, or what
+            an SQLite file has no parameter for.
     """
     return _database_url(*_parted(text, _DATABASES))
 
@@ -77,7 +106,10 @@ def default_state(destination: str) -> str:
             "must be set, since a remote lake cannot hold it: for example "
             "sqlite:////var/lib/audit-etl/state.db or postgresql+psycopg://USER@HOST/DATABASE"
         )
-    return f"sqlite:///{rest.rstrip('/')}/_state.db" if scheme == _LOCAL_LAKE else destination
+    if scheme != _LOCAL_LAKE:
+        return destination
+    folder = rest.rstrip("/").replace("%", "%25")  # a database's URL is decoded, a lake's is not
+    return f"sqlite:///{folder}/_state.db"
 
 
 def is_database(url: str) -> bool:
@@ -86,32 +118,86 @@ def is_database(url: str) -> bool:
 
 
 def masked(url: str) -> str:
-    """`url` with `***` for its password and for parameters that sound like secrets."""
-    return _SECRET_PARAMETER.sub(r"\1***", _PASSWORD.sub(r"\1:***@", url))
+    """`url` with `***` for its password and for parameters that may hold a secret."""
+    return _PARAMETER.sub(_parameter, _PASSWORD.sub(r"\1:***@", url))
+
+
+def _parameter(found: re.Match[str]) -> str:
+    before, name, value = found.groups()
+    shown = value if unquote_plus(name).lower() in _HARMLESS else "***"
+    return f"{before}{name}={shown}"
 
 
 def _parted(text: str, schemes: list[str] | dict[str, str]) -> tuple[str, str]:
     scheme, colon, rest = text.strip().partition("://")
+    if scheme.lower().startswith("jdbc:"):
+        raise ValueError(
+            "a URL of JDBC is not understood here; write it without jdbc:, as postgresql:// or "
+            "mysql:// and USER@HOST/DATABASE"
+        )
     if not colon:
         raise ValueError("must be a URL such as sqlite:///audits.db")
     scheme = scheme.lower()
     if scheme in schemes:
         return scheme, rest
-    near = get_close_matches(scheme, schemes, n=1, cutoff=0.0)[0]
+    near = [right for right in schemes if right.endswith(f"+{scheme}")]
+    near += [right for right in schemes if right == scheme.partition("+")[0]]  # another driver
+    near += get_close_matches(scheme, schemes, n=1, cutoff=_ALIKE)
     known = scheme if re.fullmatch(r"[a-z0-9+.-]{1,30}", scheme) else "its scheme"
-    raise ValueError(f"{known}:// is not understood here; did you mean {near}://?")
+    if near:
+        raise ValueError(f"{known}:// is not understood here; did you mean {near[0]}://?")
+    lakes = " parquet:///DIR parquet+s3://BUCKET/PREFIX" if _REMOTE_LAKE in schemes else ""
+    raise ValueError(
+        f"{known}:// is not understood here; write one of sqlite:///FILE "
+        f"postgresql://USER@HOST/DATABASE mysql://USER@HOST/DATABASE{lakes}"
+    )
 
 
 def _database_url(scheme: str, rest: str) -> str:
     if scheme == "sqlite":
-        file = rest.partition("?")[0].removeprefix("/")
-        if not rest.startswith("/"):
-            raise ValueError("an SQLite file is written with three slashes: sqlite:///audits.db")
-        if file in {"", ":memory:"}:
-            raise ValueError("must name a file, such as sqlite:///audits.db: memory keeps nothing")
-    elif not _SERVER.fullmatch(rest):
-        raise ValueError(
-            "its user, host or port cannot be read; in a password write @ as %40, : as %3A, / as "
-            "%2F and % as %25"
-        )
+        _require_file(rest)
+    elif "@" in _USER.sub("", rest, count=1):
+        raise ValueError(_UNREADABLE)  # what follows could be a part of the password
+    elif scheme.startswith("postgres") and (several := _SEVERAL.fullmatch(rest)):
+        rest = _as_parameters(several)
+    elif server := _SERVER.fullmatch(rest):
+        port = _port(server["port"])
+        rest = server["server"] + (f":{port}" if port else "") + server["rest"]
+    else:
+        raise ValueError(_UNREADABLE)
     return f"{_DATABASES[scheme]}://{rest}"
+
+
+def _require_file(rest: str) -> None:
+    """Return if what follows `sqlite://` is the path of a file."""
+    path, _, query = rest.partition("?")
+    file = unquote(path.removeprefix("/"))
+    if not path.startswith("/"):
+        raise ValueError("an SQLite file is written with three slashes: sqlite:///audits.db")
+    if file in {"", ":memory:"}:
+        raise ValueError("must name a file, such as sqlite:///audits.db: memory keeps nothing")
+    if file.startswith("file:") or "\0" in file:
+        raise ValueError("must name a file by its path, such as sqlite:///audits.db")
+    for name in re.findall(r"([^&=]+)[^&]*", query):
+        if name != "timeout":
+            raise ValueError(f"an SQLite file takes timeout=SECONDS alone: leave out {name}")
+
+
+def _as_parameters(url: re.Match[str]) -> str:
+    """What SQLAlchemy reads in place of libpq's list of servers, or its folder of a socket."""
+    parts = [_HOST.fullmatch(host) for host in url["hosts"].split(",")]
+    found = [part for part in parts if part]
+    if len(found) < len(parts):
+        raise ValueError("its servers are written HOST:PORT,HOST:PORT")
+    hosts = ",".join(part[1].strip("[]") for part in found)
+    ports = ",".join(_port(part[2]) for part in found)
+    port = f"&port={ports}" if ports.strip(",") else ""
+    more = url["query"].replace("?", "&", 1)
+    return f"{url['user']}{url['path'] or '/'}?host={hosts}{port}{more}"
+
+
+def _port(text: str | None) -> str:
+    """A port as it was written; empty if none was."""
+    if text and not 0 < int(text) <= _PORT_MAX:
+        raise ValueError(f"its port is not between 1 and {_PORT_MAX}")
+    return text or ""

@@ -9,15 +9,19 @@ import re
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, time, timedelta
 from difflib import get_close_matches
+from functools import partial
 from typing import Final
 from urllib.parse import urlsplit
 
-from etl.progress import ALL_SERVICES
+from etl.model import ALL_SERVICES
 from etl.window import floor_second, parse_duration
 
 #: No length of time is longer, and no stream begins earlier, so that arithmetic stays in range.
 LONGEST: Final = timedelta(days=20 * 365)
 EARLIEST: Final = datetime(2000, 1, 1, tzinfo=UTC)
+
+#: What counts as nothing around a text of a file or a variable.
+BLANKS: Final = " \t\r\n"
 
 _BEGIN: Final = (
     "must be a time (2026-05-01, 2026-05-01T12:00:00Z) or a length of time before the first run "
@@ -36,6 +40,20 @@ def name(value: str) -> str:
     if not _NAME.fullmatch(value):
         raise ValueError(f"{value!r} must be 1 to 64 letters, digits, _ . or -")
     return value
+
+
+def text_of(data: bytes) -> str:
+    """The text in a file, without the mark that editors on Windows put before UTF-8.
+
+    Raises:
+        ValueError: it is not UTF-8; the message says what it is, if that can be told.
+    """
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in data[:64]:
+        raise ValueError("it is UTF-16 text or no text: save it as UTF-8")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise ValueError("it is not UTF-8 text: save it as UTF-8") from None
 
 
 def duration(value: object) -> timedelta:
@@ -139,6 +157,18 @@ def region(text: str) -> str:
     return text
 
 
+#: More at once would need more connections than a server usually takes.
+CONCURRENCY_MAX: Final = 40
+
+
+def concurrency(value: object) -> int:
+    """A whole number from 1 to `CONCURRENCY_MAX`."""
+    text = str(value).strip() if isinstance(value, int | str) else ""
+    if not re.fullmatch(r"[0-9]{1,9}", text) or not 1 <= int(text) <= CONCURRENCY_MAX:
+        raise ValueError(f"must be a whole number from 1 to {CONCURRENCY_MAX}")
+    return int(text)
+
+
 #: An address that nothing listens on.
 OFF: Final = "off"
 
@@ -163,19 +193,68 @@ def host_and_port(text: str) -> tuple[str, int]:
     return host, port
 
 
+_DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+_MONTHS: Final = (
+    *("jan", "feb", "mar", "apr", "may", "jun"),
+    *("jul", "aug", "sep", "oct", "nov", "dec"),
+)
+#: What each field of a cron line counts through, by numbers or by names.
+_FIELDS: Final = (
+    (tuple(map(str, range(60))),),
+    (tuple(map(str, range(24))),),
+    (tuple(map(str, range(1, 32))),),
+    (tuple(map(str, range(1, 13))), _MONTHS),
+    (_DAYS,),
+)
+_RANGE: Final = re.compile(r"(\w+)-(\w+)(?:/(\d+))?")
+_WORD: Final = re.compile(rf"\b({'|'.join((*_DAYS, *_MONTHS))})[a-z]+")
+_SHORT: Final = {
+    "@hourly": "0 * * * *",
+    "@daily": "0 0 * * *",
+    "@midnight": "0 0 * * *",
+    "@weekly": "0 0 * * sun",
+    "@monthly": "0 0 1 * *",
+    "@yearly": "0 0 1 jan *",
+    "@annually": "0 0 1 jan *",
+}
+
+
+def _written_out(text: str) -> str:
+    """A cron line without what only other crons take: long names, ranges over the end, `@daily`."""
+    text = _WORD.sub(r"\1", _SHORT.get(text, text))
+    parts = text.split()
+    if len(parts) != len(_FIELDS):
+        return text
+    fields = zip(parts, _FIELDS, strict=True)
+    return " ".join(_RANGE.sub(partial(_listed, counts), part) for part, counts in fields)
+
+
+def _listed(counts: tuple[tuple[str, ...], ...], found: re.Match[str]) -> str:
+    """A range as the list that it means, if it ends before it begins; else as it is."""
+    first, last, step = found.groups()
+    for values in counts:
+        if first in values and last in values and values.index(first) > values.index(last):
+            passed = values[values.index(first) :] + values[: values.index(last) + 1]
+            return ",".join(passed[:: int(step or 1) or 1])
+    return found[0]
+
+
 def cron(text: str, known: Iterable[str]) -> str:
     """A cron line of five fields, if it ever fires; those in `known` are not looked at."""
     text = " ".join(text.split())
     if text in known:
         return text
-    from apscheduler.triggers.cron import CronTrigger
+    if re.search(r"\d", "".join(text.split()[4:])):
+        raise ValueError("must name its days of the week (sun, mon-fri), as numbers are ambiguous")
+    understood = _written_out(text.lower())
+    if understood != text.lower():
+        raise ValueError(f"is not understood as {text}; write {understood}")
+    from etl.schedules import cron_trigger
 
     try:
-        trigger = CronTrigger.from_crontab(text, timezone="UTC")
+        trigger = cron_trigger(text)
     except ValueError as error:
         raise ValueError(f"is not a cron line such as 17 3 * * *: {error}") from None
-    if re.search(r"\d", text.split()[4]):
-        raise ValueError("must name its days of the week (sun, mon-fri), as numbers are ambiguous")
     if trigger.get_next_fire_time(None, EARLIEST) is None:
         raise ValueError("never fires")
     return text

@@ -12,10 +12,12 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from etl import schedules
 from etl.app import App
 from etl.config import Settings
+from etl.daemon.keeper import Keeper
 from etl.daemon.observer import Observer
+from etl.daemon.turns import Turns
 from etl.daemon.worker import Worker
 from etl.errors import DestinationUnavailable
-from etl.leases import Tenure
+from etl.ledger.leases import Tenure
 
 _LOG = logging.getLogger(__name__)
 
@@ -33,17 +35,32 @@ class Crew:
         settings: Settings,
         observer: Observer,
         now: Callable[[], datetime],
+        monotonic: Callable[[], float],
         tenure: Tenure,
     ) -> None:
         settings.require_credentials()
+        settings.require_begun(now())
         self._observer = observer
         self._stop = threading.Event()
         self._to_close = ExitStack()
-        app = App(settings, stop=self._stop, now=now, observer=observer, tenure=tenure)
-        self._app = self._to_close.enter_context(app)
-        self._workers = [Worker(self._app, name, observer) for name in settings.organizations]
+        self._app = self._to_close.enter_context(
+            App(
+                settings,
+                stop=self._stop,
+                now=now,
+                monotonic=monotonic,
+                observer=observer,
+                tenure=tenure,
+            )
+        )
+        self._turns = Turns(settings.concurrency, self._app.monotonic)
+        keeper = Keeper(self._app)
+        self._workers = [
+            Worker(self._app, name, observer, self._turns, keeper)
+            for name in settings.organizations
+        ]
         self._scheduler = BackgroundScheduler(timezone=UTC)
-        for schedule in settings.schedules:
+        self._jobs = [
             self._scheduler.add_job(
                 self._wake,
                 schedules.trigger(schedule),
@@ -53,6 +70,8 @@ class Crew:
                 max_instances=1,
                 misfire_grace_time=None,
             )
+            for schedule in settings.schedules
+        ]
         try:
             self._check()
         except BaseException:
@@ -69,10 +88,19 @@ class Crew:
     def look_at_the_clock(self) -> None:
         """Fire what is due by the clock, which may have leapt while the machine slept."""
         self._scheduler.wakeup()
+        self._turns.pass_on()
+
+    def clock_was_set(self) -> None:
+        """Look what is due, and have every schedule fire next by what the clock shows now."""
+        self._wake()
+        if self._scheduler.running:
+            for job, schedule in zip(self._jobs, self._app.settings.schedules, strict=True):
+                job.reschedule(schedules.trigger(schedule))
 
     def ask_to_stop(self) -> None:
         """Let every worker end between two pages; may be repeated."""
         self._stop.set()
+        self._turns.end()
         self._wake()
         if self._scheduler.running:
             self._scheduler.shutdown()

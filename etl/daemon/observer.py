@@ -5,7 +5,7 @@ from typing import Protocol
 from etl import app
 from etl.app import App
 from etl.errors import AuditEtlError
-from etl.progress import Receipt, Stream
+from etl.model import Receipt, Stream
 
 
 class Observer(app.Observer, Protocol):
@@ -17,6 +17,18 @@ class Observer(app.Observer, Protocol):
 
     def in_force(self, app: App) -> None:
         """A configuration has come into force: at the start, and after a reload."""
+        ...
+
+    def begins(self, organization: str) -> None:
+        """An organisation's work has begun."""
+        ...
+
+    def moves(self, organization: str) -> None:
+        """An organisation's work has got on."""
+        ...
+
+    def rests(self, organization: str) -> None:
+        """An organisation waits for the next firing, or for its turn."""
         ...
 
     def leads(self, organization: str, *, leads: bool) -> None:

@@ -5,17 +5,19 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from queue import Empty, SimpleQueue
 from types import FrameType
 from typing import Final
 
-from etl.app import clock
+from etl import app
 from etl.config import Settings
 from etl.daemon.crew import Crew
 from etl.daemon.observer import Observer
+from etl.daemon.steps import Steps
 from etl.errors import AuditEtlError
-from etl.leases import TENURE, Tenure
+from etl.ledger.leases import TENURE, Tenure
+from etl.window import format_duration
 
 _LOG = logging.getLogger(__name__)
 
@@ -33,7 +35,8 @@ Messages = SimpleQueue[Message]
 def serve(
     read: Callable[[], Settings],
     observer: Observer,
-    now: Callable[[], datetime] = clock,
+    now: Callable[[], datetime] = app.clock,
+    monotonic: Callable[[], float] = app.monotonic,
     tenure: Tenure = TENURE,
 ) -> bool:
     """Run the schedules until SIGTERM or SIGINT; must be called in the main thread.
@@ -53,11 +56,11 @@ def serve(
 
         def prepare() -> None:
             try:
-                messages.put(Crew(read(), observer, now, tenure))
+                messages.put(Crew(read(), observer, now, monotonic, tenure))
             except AuditEtlError as error:
                 messages.put(error)
 
-        return _Watch(messages, prepare, observer.beat).keep()
+        return _Watch(messages, prepare, observer.beat, Steps(now, monotonic)).keep()
 
 
 class _Watch:
@@ -67,14 +70,20 @@ class _Watch:
         messages: what there is to react to.
         prepare: reads the configuration and leaves a crew, or why there is none, in `messages`.
         beat: called whenever it looks up.
+        steps: what was done to the clock.
     """
 
     def __init__(
-        self, messages: Messages, prepare: Callable[[], None], beat: Callable[[], None]
+        self,
+        messages: Messages,
+        prepare: Callable[[], None],
+        beat: Callable[[], None],
+        steps: Steps,
     ) -> None:
         self._messages = messages
         self._prepare = prepare
         self._beat = beat
+        self._steps = steps
         self._at_work: Crew | None = None
         self._successor: Crew | None = None
 
@@ -101,7 +110,7 @@ class _Watch:
         match message:
             case None:
                 if self._at_work:
-                    self._at_work.look_at_the_clock()
+                    self._look_at_the_clock(self._at_work)
             case Crew():
                 if self._successor:
                     self._successor.close()
@@ -117,6 +126,19 @@ class _Watch:
                 _LOG.info("stopping on %s", signal.Signals(message).name)
                 return False
         return True
+
+    def _look_at_the_clock(self, at_work: Crew) -> None:
+        step = self._steps.since_last_look()
+        if step is None:
+            at_work.look_at_the_clock()
+            return
+        side = "back" if step < timedelta(0) else "ahead"
+        _LOG.warning(
+            "the clock was set %s by %s: schedules fire by what it shows now",
+            side,
+            format_duration(timedelta(seconds=round(abs(step).total_seconds()))),
+        )
+        at_work.clock_was_set()
 
     def _read_configuration(self) -> None:
         """Have a crew prepared, beside: its database may be slow to answer."""

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 import sqlalchemy as sa
 
-from etl.ledger import Ledger
-from etl.progress import Draft, Receipt, Stream
+from etl.ledger.receipts import Ledger
+from etl.model import Draft, Receipt, Stream
 from etl.records import Records
 from etl.window import Window
 
@@ -16,11 +16,16 @@ Fence = Callable[[sa.Connection], None]
 
 
 class Held(NamedTuple):
-    """What tells which audit is there, without the audit."""
+    """What tells which audit is there, without the audit.
+
+    Attributes:
+        early: it was loaded early, and no window has confirmed it yet.
+    """
 
     id: str
     event_date: datetime
     service_name: str | None
+    early: bool = False
 
 
 #: A batch as a destination takes it.
@@ -54,6 +59,8 @@ class Destination(Protocol[Prepared]):
             fence: called in each transaction that writes audits or the receipt, before it commits.
 
         Raises:
+            AuditTooLarge: the destination takes no statement that holds one audit, by its settings;
+                the window's others are there.
             DestinationUnavailable: the destination refused or lost a write.
         """
         ...
@@ -65,6 +72,27 @@ class Destination(Protocol[Prepared]):
             organization: whose.
             window: by their event time.
             service: only those of one service; None for all.
+
+        Raises:
+            DestinationUnavailable: the destination cannot be read.
+        """
+        ...
+
+    def count(self, stream: Stream, span: Window) -> int:
+        """How many audits of the stream there are of `span` that a window's query has shown.
+
+        Those that were loaded early and that no window has confirmed do not count.
+
+        Raises:
+            DestinationUnavailable: the destination cannot be read.
+        """
+        ...
+
+    def look_up(self, organization: str, window: Window, ids: Iterable[str]) -> Iterator[Held]:
+        """Those of `ids` that are there by their key, whatever their service; perhaps others, too.
+
+        The key in SQL is the id: an audit that is held under a time outside `window` is found. In a
+        lake it is the time and the id: only the partitions of `window` are read.
 
         Raises:
             DestinationUnavailable: the destination cannot be read.

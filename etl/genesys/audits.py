@@ -4,19 +4,19 @@ Only members that the vendor's Swagger documents are relied on; it requires none
 absent. See `Transport.call` for the errors of every method.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Final, Self
 from urllib.parse import quote
 
 import msgspec
 
-from etl.genesys.downloads import Downloads
-from etl.genesys.exchange import Call
-from etl.genesys.failures import Answer
-from etl.genesys.transport import OK, Transport
-from etl.records import Page, split
-from etl.services import ServiceAction
+from etl.genesys.client.downloads import Downloads
+from etl.genesys.client.exchange import Call
+from etl.genesys.client.failures import Answer
+from etl.genesys.client.transport import OK, Transport
+from etl.model import ServiceAction
+from etl.records import Page, split, split_results
 from etl.window import Window
 from etl.wire import (
     PAGE_SIZE_MAX,
@@ -25,6 +25,7 @@ from etl.wire import (
     REALTIME_RELATED_PATH,
     REALTIME_SERVICE_MAPPING_PATH,
     SERVICE_MAPPING_PATH,
+    TOKEN_INFO_PATH,
     query_path,
     results_path,
 )
@@ -60,6 +61,15 @@ class RealtimeCounts(msgspec.Struct, frozen=True, rename="camel"):
     total: int | None = None
 
 
+class _Named(msgspec.Struct):
+    id: str | None = None
+
+
+class _TokenInfo(msgspec.Struct, rename="camel"):
+    organization: _Named | None = None
+    home_organization: _Named | None = None
+
+
 class _Entity(msgspec.Struct):
     name: str | None = None
     actions: list[str | None] | None = None
@@ -71,7 +81,7 @@ class _Service(msgspec.Struct):
 
 
 class _Mapping(msgspec.Struct):
-    services: list[_Service | None] | None = None
+    services: list[_Service | None]
 
 
 class AuditApi:
@@ -105,8 +115,29 @@ class AuditApi:
         """Hold a token that is good for some time yet, fetched if need be (POST /oauth/token)."""
         self.transport.sign_in()
 
+    def organization_id(self) -> str | None:
+        """The vendor's id of the organisation whose token ours is; None if it does not say.
+
+        Needs no permission (GET /api/v2/tokens/me).
+        """
+        return self.transport.call(Call("GET", TOKEN_INFO_PATH), self._read_organization)
+
+    def _read_organization(self, answer: Answer) -> str | None:
+        try:
+            info = msgspec.json.decode(answer.body, type=_TokenInfo)
+        except msgspec.ValidationError:  # JSON, but of another shape
+            return None
+        for found in (info.organization, info.home_organization):
+            name = ((found and found.id) or "").strip()
+            if name and len(name) <= _ID_LENGTH_MAX and name.isprintable():
+                return name if self.transport.conceal(name) == name else None
+        return None
+
     def service_mapping(self) -> list[ServiceAction]:
-        """What the organisation can audit; an absent name is empty, an absent list holds one."""
+        """What the organisation can audit; an absent name is empty, an absent list holds one.
+
+        Only the list of services has to be there: without it the answer is no mapping.
+        """
         return self.transport.call(Call("GET", SERVICE_MAPPING_PATH), _read_mapping)
 
     def realtime_service_mapping(self) -> list[ServiceAction]:
@@ -128,14 +159,14 @@ class AuditApi:
     def query(self, query_id: str) -> QueryState:
         """Look at a query."""
         call = Call("GET", query_path(quote(query_id, safe="")), query_path("{id}"))
-        return self.transport.call(call, _read_state, _ACCEPTED)
+        return self.transport.call(call, lambda answer: _read_state(answer, query_id), _ACCEPTED)
 
     def results(
         self,
         query_id: str,
         *,
         cursor: str | None = None,
-        page_size: int = PAGE_SIZE_MAX,
+        page_size: Callable[[int], int] = lambda _: PAGE_SIZE_MAX,
         expand_user: bool = False,
         allow_redirect: bool = False,
     ) -> Page:
@@ -144,17 +175,25 @@ class AuditApi:
         Args:
             query_id: what `create_query` gave.
             cursor: the last page's; None for the first page.
-            page_size: audits at most, up to 500.
+            page_size: gives how many audits to ask for at most, up to 500, once so many attempts
+                failed for what may be the page's size.
             expand_user: ask for the names of users.
             allow_redirect: accept a page that has a `download_url` in place of records.
         """
-        query = [("pageSize", str(page_size))]
-        query += [("cursor", cursor)] if cursor is not None else []
+        query = [("cursor", cursor)] if cursor is not None else []
         query += [_EXPAND_USER] if expand_user else []
         query += [("allowRedirect", "true")] if allow_redirect else []
         path = results_path(quote(query_id, safe=""))
-        call = Call("GET", path, results_path("{id}"), query)
-        return self.transport.call(call, _read_page, _LARGE if allow_redirect else OK)
+
+        def call(failures: int) -> Call:
+            size = ("pageSize", str(page_size(failures)))
+            return Call("GET", path, results_path("{id}"), [size, *query])
+
+        return self.transport.call(
+            call,
+            lambda answer: _read_results(answer, query_id, first=cursor is None),
+            _LARGE if allow_redirect else OK,
+        )
 
     def download(self, url: str) -> Iterator[Page]:
         """The audits behind a page's `download_url`, in pages. See `Downloads.pages`."""
@@ -166,13 +205,17 @@ class AuditApi:
         service: str | None,
         *,
         page_number: int = 1,
-        page_size: int = PAGE_SIZE_MAX,
+        page_size: Callable[[int], int] = lambda _: PAGE_SIZE_MAX,
         expand_user: bool = False,
     ) -> tuple[Page, RealtimeCounts]:
         """One page of what the realtime query shows of the last 14 days, oldest audit first."""
-        body = _question(window, service) | {"pageNumber": page_number, "pageSize": page_size}
+        question = _question(window, service) | {"pageNumber": page_number}
         query = [_EXPAND_USER] if expand_user else []
-        call = Call("POST", REALTIME_PATH, query=query, body=msgspec.json.encode(body))
+
+        def call(failures: int) -> Call:
+            body = msgspec.json.encode(question | {"pageSize": page_size(failures)})
+            return Call("POST", REALTIME_PATH, query=query, body=body)
+
         return self.transport.call(call, _read_realtime)
 
     def related(
@@ -188,7 +231,7 @@ class AuditApi:
             body["trustorOrgId"] = trustor_organization_id
         query = [_EXPAND_USER] if expand_user else []
         call = Call("POST", REALTIME_RELATED_PATH, query=query, body=msgspec.json.encode(body))
-        return self.transport.call(call, _read_page)
+        return self.transport.call(call, lambda answer: split(answer.body))
 
 
 def _question(window: Window, service: str | None) -> dict[str, object]:
@@ -196,12 +239,19 @@ def _question(window: Window, service: str | None) -> dict[str, object]:
     return question if service is None else question | {"serviceName": service}
 
 
-def _read_state(answer: Answer) -> QueryState:
+def _read_state(answer: Answer, query_id: str) -> QueryState:
+    state = _state(answer)
+    if state.id not in (None, "", query_id):
+        raise ValueError("the state of another query")
+    return state
+
+
+def _state(answer: Answer) -> QueryState:
     return msgspec.json.decode(answer.body, type=QueryState)
 
 
 def _read_created(answer: Answer) -> QueryState:
-    created = _read_state(answer)
+    created = _state(answer)
     # An id of dots alone would climb up the path, a NUL cannot be stored; the vendor's are UUIDs.
     name = created.id or ""
     if not name.strip(".") or len(name) > _ID_LENGTH_MAX or not name.isprintable():
@@ -209,15 +259,15 @@ def _read_created(answer: Answer) -> QueryState:
     return created
 
 
-def _read_page(answer: Answer) -> Page:
-    page = split(answer.body)
+def _read_results(answer: Answer, query_id: str, *, first: bool) -> Page:
+    page = split_results(answer.body, query_id, first=first)
     if (answer.status == 302) != (page.download_url is not None):
         raise ValueError("a downloadUrl comes with status 302, and only with that")
     return page
 
 
 def _read_realtime(answer: Answer) -> tuple[Page, RealtimeCounts]:
-    page = _read_page(answer)
+    page = split(answer.body)
     try:
         counts = msgspec.json.decode(answer.body, type=RealtimeCounts)
     except msgspec.MsgspecError:  # an odd text in one record: the page could be read all the same
@@ -229,7 +279,7 @@ def _read_mapping(answer: Answer) -> list[ServiceAction]:
     mapping = msgspec.json.decode(answer.body, type=_Mapping)
     return [
         ServiceAction(service.name or "", entity.name or "", action or "")
-        for service in mapping.services or ()
+        for service in mapping.services
         if service is not None
         for entity in service.entities or (_Entity(),)
         if entity is not None

@@ -4,9 +4,7 @@ import logging
 import re
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from hashlib import blake2b
 from typing import Final
 
 from etl.errors import (
@@ -18,23 +16,23 @@ from etl.errors import (
     WindowTooLong,
 )
 from etl.genesys.audits import AuditApi
-from etl.genesys.auth import OAuthClient
-from etl.genesys.clock import Clock
-from etl.genesys.events import Succeeded, Tell, to_nobody
-from etl.genesys.failures import Refused, plain
-from etl.genesys.patience import Patience
-from etl.genesys.recent import RecentAudits
-from etl.genesys.regions import endpoints
-from etl.genesys.transport import Transport
+from etl.genesys.client.auth import OAuthClient
+from etl.genesys.client.clock import Clock
+from etl.genesys.client.events import Succeeded, Tell, to_nobody
+from etl.genesys.client.failures import Refused, shortened
+from etl.genesys.client.regions import endpoints
+from etl.genesys.client.retries import Patience
+from etl.genesys.client.transport import Transport
+from etl.genesys.paging import PageSequence, PageSize
+from etl.genesys.realtime import RecentAudits
+from etl.model import ServiceAction
 from etl.records import Page
-from etl.services import ServiceAction
+from etl.source import Asked
 from etl.window import Window
 from etl.wire import CANCELLED, FAILED, PAGE_SIZE_MAX, QUEUED, RUNNING, SUCCEEDED
 
 _LOG = logging.getLogger(__name__)
 
-#: Page sizes are halved down to here at first: the vendor's default, known to be served.
-_PAGE_SIZE_FLOOR: Final = 25
 #: How a live organisation refuses an interval; 31 days by most reports, 7 by one.
 _TOO_LONG: Final = re.compile(r"interval\b.*\bnot exceed \d+ days?\b", re.IGNORECASE)
 #: Codes of a 403 that hold for every service.
@@ -49,22 +47,6 @@ _ABOUT_THE_CLIENT: Final = frozenset(
     }
 )
 _KNOWN_STATES: Final = frozenset({QUEUED, RUNNING, SUCCEEDED, FAILED, CANCELLED})
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """A query that the organisation has accepted.
-
-    Attributes:
-        query_id: the vendor's transaction id.
-        state: what the organisation last said; `Queued` if nothing is known.
-        asked_at: when it was created; None if another process created it.
-    """
-
-    window: Window
-    query_id: str
-    state: str
-    asked_at: datetime | None = field(default=None, compare=False)
 
 
 class AuditSource:
@@ -99,8 +81,23 @@ class AuditSource:
 
     @property
     def clock_skew(self) -> timedelta | None:
-        """How far the organisation's clock is ahead of ours, to a second; None before an answer."""
-        return self._api.transport.exchange.clock_skew
+        """How far the organisation's clock is ahead of ours; None if no answer has told it."""
+        return self._api.transport.exchange.time.skew
+
+    def now(self) -> datetime:
+        """The organisation's time; ours, if no answer has told it."""
+        return self._api.transport.exchange.time.now()
+
+    def ask_time(self) -> datetime | None:
+        """The organisation's time by a new answer of its; None if that does not tell it.
+
+        Raises:
+            AuditEtlError: see `Transport.call`.
+        """
+        transport = self._api.transport
+        before = transport.exchange.time.confirmations
+        transport.sign_in_anew()
+        return self.now() if transport.exchange.time.confirmations > before else None
 
     def expect(self, seconds: float) -> None:
         """Take it that a query takes about so long; no more than a start, once one was seen."""
@@ -109,8 +106,17 @@ class AuditSource:
                 self._expected = seconds
 
     def sign_in(self) -> None:
-        """Hold a token; after that `clock_skew` is known, if the organisation tells the time."""
+        """Hold a token; after that `now` is the organisation's time, if its answers tell it."""
         self._api.sign_in()
+
+    def organization_id(self) -> str | None:
+        """See `AuditApi.organization_id`."""
+        return self._api.organization_id()
+
+    @property
+    def client(self) -> str:
+        """Which OAuth client asks, and where: the same however the region is written."""
+        return self._api.transport.client
 
     def service_mapping(self) -> list[ServiceAction]:
         """See `AuditApi.service_mapping`."""
@@ -147,39 +153,39 @@ class AuditSource:
                     f"organizations.{self._api.organization}.services"
                 ) from error
             raise
-        return Asked(window, created.id or "", created.state, self._api.transport.clock.now())
+        since = self._api.transport.clock.monotonic()
+        return Asked(window, created.id or "", created.state, self.now(), since)
 
     def pages(self, asked: Asked) -> Iterator[Page]:
         """Wait until the query has succeeded, then give its pages to the last cursor.
 
         Raises:
             QueryFailed: it failed, was cancelled, took too long or is not there any more.
-            SourceBrokePromise: a cursor came twice, or not even one audit fits into an answer.
+            SourceBrokePromise: its pages would never end, or one audit is too large for an answer.
             AuditEtlError: see `Transport.call` and `Downloads.pages`.
         """
         self._wait_for(asked)
-        if asked.asked_at is not None:
+        if asked.since is not None:
             transport = self._api.transport
-            seconds = (transport.clock.now() - asked.asked_at).total_seconds()
-            transport.tell(Succeeded(max(0.0, seconds)))
-        seen: set[bytes] = set()
+            transport.tell(Succeeded(transport.clock.monotonic() - asked.since))
+        sequence, size = PageSequence(), PageSize(PAGE_SIZE_MAX)
         cursor: str | None = None
-        size = PAGE_SIZE_MAX
         while True:
-            page, size = self._page(asked, cursor, size)
+            page = self._page(asked, cursor, size)
             if page.download_url is not None:
-                yield from self._api.download(page.download_url)
+                for part in self._api.download(page.download_url):
+                    sequence.add(part.records)
+                    yield part
+            sequence.add(page.records)
             yield Page(page.records, page.cursor)
             cursor = page.cursor
             if cursor is None:
                 return
-            digest = blake2b(cursor.encode(errors="surrogatepass"), digest_size=16).digest()
-            if digest in seen:
+            if flaw := sequence.flaw(cursor):
                 raise SourceBrokePromise(
-                    f"organisation {self._api.organization}: query {asked.query_id} gave the same "
-                    "cursor twice and would never end; please report it"
+                    f"organisation {self._api.organization}: query {asked.query_id} {flaw}; "
+                    "please report it"
                 )
-            seen.add(digest)
 
     def _wait_for(self, asked: Asked) -> None:
         patience = self._api.transport.patience
@@ -205,7 +211,7 @@ class AuditSource:
         self._learn(waited)
 
     def _shown(self, state: str) -> str:
-        return plain(self._api.transport.conceal(state))
+        return shortened(self._api.transport.conceal(state))
 
     def _has_succeeded(self, asked: Asked, state: str) -> bool:
         if state in {FAILED, CANCELLED}:
@@ -225,14 +231,21 @@ class AuditSource:
                 raise self._failed(asked, "is not there any more") from error
             raise
 
-    def _page(self, asked: Asked, cursor: str | None, size: int) -> tuple[Page, int]:
-        """The page at `cursor`, and the page size at which the organisation could answer."""
+    def _page(self, asked: Asked, cursor: str | None, size: PageSize) -> Page:
+        """The page at `cursor`. An end that is empty after other pages, or bare, is checked."""
+        page = self._answered(asked, cursor, size)
+        ends = not (page.records or page.cursor or page.download_url)
+        if ends and not (page.has_list and cursor is None):
+            return self._answered(asked, cursor, size)
+        return page
+
+    def _answered(self, asked: Asked, cursor: str | None, size: PageSize) -> Page:
         while True:
             try:
                 page = self._api.results(
                     asked.query_id,
                     cursor=cursor,
-                    page_size=size,
+                    page_size=size.after,
                     expand_user=self._expand_user,
                     allow_redirect=self._allow_redirect,
                 )
@@ -242,17 +255,24 @@ class AuditSource:
                     raise self._failed(asked, what) from error
                 if not error.refusal.too_large:
                     raise
-                size = self._smaller(size, error)
+                if not size.refused():
+                    raise self._too_large(error) from error
             else:
-                return page, size
+                if size.served():
+                    _LOG.warning(
+                        "organisation %s: a page with one audit came where larger ones failed, "
+                        "query %s is read in pages of %s from here",
+                        self._api.organization,
+                        asked.query_id,
+                        size,
+                    )
+                return page
 
-    def _smaller(self, size: int, error: Refused) -> int:
-        if size == 1:
-            raise SourceBrokePromise(
-                f"organisation {self._api.organization}: {error.refusal}; even a single audit is "
-                "too large: set expand_user = false or allow_redirect = true"
-            ) from error
-        return max(size // 2, _PAGE_SIZE_FLOOR) if size > _PAGE_SIZE_FLOOR else size // 2
+    def _too_large(self, error: Refused) -> SourceBrokePromise:
+        return SourceBrokePromise(
+            f"organisation {self._api.organization}: {error.refusal}; even a single audit is "
+            "too large: set expand_user = false or allow_redirect = true"
+        )
 
     def _failed(self, asked: Asked, what: str) -> QueryFailed:
         return QueryFailed(
@@ -280,6 +300,7 @@ def connect(  # noqa: PLR0913 - one argument for each setting
     client_secret: str,
     *,
     now: Callable[[], datetime],
+    monotonic: Callable[[], float],
     pause: Callable[[float], bool],
     patience: Patience = Patience(),  # noqa: B008 - it is frozen
     tell: Tell = to_nobody,
@@ -291,7 +312,8 @@ def connect(  # noqa: PLR0913 - one argument for each setting
         region: see `regions.endpoints`.
         client_id: of an OAuth client whose grant is Client Credentials.
         client_secret: of the same.
-        now: gives the time, UTC.
+        now: gives this machine's time, UTC.
+        monotonic: gives the seconds since some instant, whatever is done to the clock.
         pause: lets seconds pass; true, and at once, if a signal asks to stop.
         patience: how long to go on.
         tell: is told of requests, waits and queries.
@@ -303,7 +325,7 @@ def connect(  # noqa: PLR0913 - one argument for each setting
         name,
         endpoints(region, f"organizations.{name}.region"),
         OAuthClient(client_id, client_secret),
-        Clock(now, pause),
+        Clock(now, monotonic, pause),
         patience,
         tell,
     )

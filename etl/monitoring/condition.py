@@ -5,10 +5,12 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from etl.app import App
-from etl.database import require_schema
+from etl.database.engine import require_schema
 from etl.errors import AuditEtlError, SchemaBehind
-from etl.progress import RETENTION, Stream
-from etl.window import format_duration
+from etl.ledger.lateness import unconfirmed
+from etl.model import RETENTION, Stream
+from etl.operations.warnings import claim_text
+from etl.window import TIME_TOLERANCE, format_duration
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,16 +18,27 @@ class StreamCondition:
     """One stream as of an instant.
 
     Attributes:
+        at: that instant, by the organisation's time.
         watermark: None if it has never run.
         last_success: when its last receipt was written, by whichever process.
         unexported_since: the first instant within the retention that was not loaded, though one
             before it was.
+        early_unconfirmed: see `StreamStatus`.
+        gap: how much time within the retention was not loaded, though later time was.
     """
 
     stream: Stream
+    at: datetime
     watermark: datetime | None
     last_success: datetime | None
     unexported_since: datetime | None
+    early_unconfirmed: int = 0
+    gap: timedelta = timedelta(0)
+
+    @property
+    def complete_to(self) -> datetime | None:
+        """Up to where all is loaded that the source is still sure to have; None if it never ran."""
+        return max(filter(None, (self.watermark, self.unexported_since)), default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +46,12 @@ class Condition:
     """What one look has shown.
 
     Attributes:
-        at: when that was.
         behind_limit: how far behind a stream may be.
         unusable: why the destination cannot be loaded into; None if it can.
         streams: the configured ones; none if the destination did not answer.
         rejects: records kept aside, by organisation.
     """
 
-    at: datetime
     behind_limit: timedelta
     unusable: str | None = None
     streams: tuple[StreamCondition, ...] = ()
@@ -51,29 +62,32 @@ class Condition:
         if self.unusable is not None:
             yield self.unusable
         for seen in self.streams:
-            if seen.watermark is None:
+            reached = seen.complete_to
+            if reached is None:
                 yield f"{seen.stream} has not been exported yet"
-            elif (behind := self.at - seen.watermark) > self.behind_limit:
+            elif (behind := seen.at - reached) > self.behind_limit:
                 yield (
                     f"{seen.stream} is {_minutes(behind)} behind, and may be "
                     f"{format_duration(self.behind_limit)}: see the log for what holds it up"
                 )
+            elif behind < -TIME_TOLERANCE:
+                whose = "the organisation's clock"
+                yield f"{seen.stream} is {claim_text(reached, seen.at, whose)}"
 
 
 def look(app: App) -> Condition:
     """Look now; takes as long as the database does, and changes nothing."""
-    at, limit = app.now(), app.settings.behind_limit
+    limit = app.settings.behind_limit
     try:
         _require_tables(app)
         _reach_files(app)
         return Condition(
-            at=at,
             behind_limit=limit,
-            streams=tuple(_stream(app, stream, at) for stream in app.streams()),
+            streams=tuple(_stream(app, stream) for stream in app.streams()),
             rejects={name: app.ledger.rejects(name) for name in app.settings.organizations},
         )
     except AuditEtlError as error:
-        return Condition(at, limit, unusable=" ".join(str(error).split()))
+        return Condition(limit, unusable=" ".join(str(error).split()))
 
 
 def _require_tables(app: App) -> None:
@@ -90,16 +104,20 @@ def _reach_files(app: App) -> None:
 
     storage = app.storage()
     with translated(storage):
-        storage.filesystem.get_file_info(storage.absolute("audit_events"))
+        storage.reach()
 
 
-def _stream(app: App, stream: Stream, now: datetime) -> StreamCondition:
+def _stream(app: App, stream: Stream) -> StreamCondition:
+    now = app.time_of(stream.organization)
     mark, receipt = app.ledger.mark(stream), app.ledger.last_receipt(stream)
     return StreamCondition(
         stream=stream,
+        at=now,
         watermark=mark.watermark if mark else None,
         last_success=receipt.loaded_at if receipt else None,
         unexported_since=app.ledger.unexported_since(stream, now - RETENTION),
+        early_unconfirmed=unconfirmed(app.engine, stream, mark.watermark) if mark else 0,
+        gap=app.ledger.gap_length(stream, now - RETENTION),
     )
 
 

@@ -61,12 +61,20 @@ def _of_streams(seen: Condition) -> Iterator[Metric]:
         "oldest_unexported_age_seconds",
         "Age of the first instant that was not loaded and that the source may still have.",
     )
+    early = family(
+        "early_unconfirmed", "Audits loaded early, before the watermark, that no export has shown."
+    )
+    gap = family(
+        "gap_seconds", "Time not loaded, though later time was, that the source may still have."
+    )
     for stream in seen.streams:
+        _add(gap, stream, stream.gap.total_seconds())
         _add(watermark, stream, _epoch(stream.watermark))
-        _add(age, stream, _age(seen.at, stream.watermark))
+        _add(age, stream, _age(stream.at, stream.watermark))
         _add(success, stream, _epoch(stream.last_success) or 0.0)
-        _add(oldest, stream, _age(seen.at, stream.unexported_since))
-    yield from (watermark, age, success, oldest)
+        _add(oldest, stream, _age(stream.at, stream.unexported_since))
+        _add(early, stream, stream.early_unconfirmed)
+    yield from (watermark, age, success, oldest, early, gap)
 
 
 def _age(now: datetime, instant: datetime | None) -> float | None:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
+from datetime import timedelta
 from typing import Final
 
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
@@ -20,13 +21,19 @@ from starlette.routing import Route
 
 from etl.app import App
 from etl.errors import ConfigurationError
+from etl.genesys.client.events import Event
 from etl.monitoring import gauges
 from etl.monitoring.condition import Condition, look
 from etl.monitoring.metrics import Metrics
+from etl.monitoring.movement import Movement
 from etl.serving import served
+from etl.window import stamp
 
 #: The daemon is taken for dead when its main loop, which waits for nothing, has not turned so long.
 BEAT_SECONDS_MAX: Final = 60.0
+#: So long an organisation at work may show no sign of life. Requests, pages and windows are such;
+#: the longest legitimate pauses are a statement of ten minutes and an outage of fifteen.
+STILL_SECONDS_MAX: Final = 1800.0
 #: How long an answer waits for a look at the destination.
 LOOK_SECONDS: Final = 3.0
 #: How long what was seen is not looked at again.
@@ -42,6 +49,7 @@ class Monitor(Metrics):
         super().__init__()
         self.app: App | None = None
         self._beaten = time.monotonic()
+        self.movement = Movement()
 
     def in_force(self, app: App) -> None:
         """A configuration has come into force."""
@@ -52,6 +60,23 @@ class Monitor(Metrics):
     def beat(self) -> None:
         """The daemon's main loop has turned."""
         self._beaten = time.monotonic()
+
+    def begins(self, organization: str) -> None:
+        """An organisation's work has begun."""
+        self.movement.begins(organization)
+
+    def moves(self, organization: str) -> None:
+        """An organisation's work has got on."""
+        self.movement.moves(organization)
+
+    def rests(self, organization: str) -> None:
+        """An organisation waits for the next firing, or for its turn."""
+        self.movement.rests(organization)
+
+    def told(self, organization: str, event: Event) -> None:
+        """See `etl.app.Observer`."""
+        self.movement.moves(organization)
+        super().told(organization, event)
 
     @property
     def seconds_since_beat(self) -> float:
@@ -72,7 +97,9 @@ def serve_health(endpoint: tuple[str, int] | None, monitor: Monitor) -> Iterator
     host, port = endpoint
     with ExitStack() as stack:
         try:
-            url = stack.enter_context(served(_application(monitor), host, port, "health"))
+            url = stack.enter_context(
+                served(_application(monitor), host, port, "health", bounded=True)
+            )
         except OSError as error:
             raise ConfigurationError(
                 f"health_address: cannot listen on {host} port {port}: {error.strerror or error}; "
@@ -123,7 +150,8 @@ def _application(monitor: Monitor) -> Starlette:
         seconds = monitor.seconds_since_beat
         if seconds > BEAT_SECONDS_MAX:
             return _no(f"the daemon's main loop has not turned for {seconds:.0f} s")
-        return PlainTextResponse("alive\n")
+        still = list(_still(monitor))
+        return _no("; ".join(still)) if still else PlainTextResponse("alive\n")
 
     async def readyz(_: Request) -> Response:
         if monitor.app is None:
@@ -146,6 +174,16 @@ def _application(monitor: Monitor) -> Starlette:
             Route("/metrics", metrics),
         ]
     )
+
+
+def _still(monitor: Monitor) -> Iterator[str]:
+    """Which organisations are at work and show no sign of life, a sentence each."""
+    if monitor.app is None:
+        return
+    now = monitor.app.now()
+    for organization, seconds in monitor.movement.still(STILL_SECONDS_MAX):
+        since = stamp(now - timedelta(seconds=int(seconds)))
+        yield f"the work for {organization} has not moved since {since}: restart the daemon"
 
 
 def _no(why: str) -> Response:

@@ -8,8 +8,8 @@ from typing import Final
 from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.registry import Collector
 
-from etl.lateness import BOUNDS
-from etl.progress import Late, Stream
+from etl.ledger.lateness import BOUNDS
+from etl.model import Late, Stream
 
 NAME: Final = "audit_etl_late_arrival_age_seconds"
 HELP: Final = (

@@ -1,4 +1,4 @@
-"""What is counted while the daemon works, in a registry of our own. See README, "Watching it"."""
+"""What is counted while the daemon works, in a registry of our own: docs/operating.md has it."""
 
 import platform
 from collections.abc import Sequence
@@ -23,9 +23,9 @@ from etl.errors import (
     TryAgainLater,
     Unavailable,
 )
-from etl.genesys.events import Event, Requested, Succeeded, Waited
+from etl.genesys.client.events import Event, Requested, Succeeded, Waited
+from etl.model import Discrepancy, Late, Receipt, Stream
 from etl.monitoring.late import LateArrivals
-from etl.progress import Late, Receipt, Stream
 from etl.wire import results_path
 
 #: Counts without the time since when: it would double every series for what no rule asks.
@@ -64,6 +64,14 @@ class Metrics:
         ProcessCollector(registry=self.registry)
         self._loaded = self._counter("audits_loaded", "Audits that queries gave.", _STREAM)
         self._new = self._counter("audits_new", "Those that were not there before.", _STREAM)
+        self._outside = self._counter(
+            "audits_outside_window", "Audits of times that their query did not ask for.", _STREAM
+        )
+        self._unshown = self._counter(
+            "audits_unshown",
+            "Audits held that the organisation no longer shows, at least.",
+            _STREAM,
+        )
         self._late = LateArrivals()
         self.registry.register(self._late)
         self._failures = self._counter(
@@ -105,7 +113,7 @@ class Metrics:
     def expect(self, stream: Stream) -> None:
         """Show a stream's counts from now on, as 0: the first step from there is a step too."""
         labels = (stream.organization, stream.name)
-        for metric in (self._loaded, self._new):
+        for metric in (self._loaded, self._new, self._outside, self._unshown):
             metric.labels(*labels)
         self._late.expect(stream)
         for status in EXIT_STATUSES:
@@ -122,6 +130,8 @@ class Metrics:
         labels = (receipt.stream.organization, receipt.stream.name)
         self._loaded.labels(*labels).inc(receipt.events)
         self._new.labels(*labels).inc(receipt.new_events)
+        for metric in (self._outside, self._unshown):
+            metric.labels(*labels)
 
     def failed(self, organization: str, stream: Stream | None, error: AuditEtlError) -> None:
         """A stream could not be brought up to date, or none of the organisation's (None)."""
@@ -131,6 +141,12 @@ class Metrics:
     def came_late(self, stream: Stream, late: Late) -> None:
         """See `etl.app.Observer`."""
         self._late.add(stream, late)
+
+    def answered_oddly(self, stream: Stream, found: Discrepancy) -> None:
+        """See `etl.app.Observer`."""
+        labels = (stream.organization, stream.name)
+        self._outside.labels(*labels).inc(found.outside)
+        self._unshown.labels(*labels).inc(found.unshown)
 
     def told(self, organization: str, event: Event) -> None:
         """See `etl.app.Observer`."""

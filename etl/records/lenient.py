@@ -27,15 +27,20 @@ DECODER: Final = json.JSONDecoder(
 )
 
 
+class _Ended(ValueError):
+    """There is no more text."""
+
+
 class Scanner:
     """Walks through JSON text that arrives in chunks, one value at a time.
 
-    Every method raises ValueError if the text is not what it is asked for, or ends too early.
+    Every method raises ValueError if the text is not what it is asked for, is not UTF-8, or ends
+    too early.
     """
 
     def __init__(self, chunks: Iterator[bytes]) -> None:
         self._chunks = chunks
-        self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
+        self._decode = codecs.getincrementaldecoder("utf-8")("strict").decode
         self._text = ""
         self._position = 0
 
@@ -55,6 +60,22 @@ class Scanner:
         """Tell whether `character` comes next, without stepping over it."""
         return self._next_character() == character
 
+    def end(self) -> None:
+        """Make sure that nothing but white space follows."""
+        try:
+            self._next_character()
+        except _Ended:
+            return
+        raise ValueError("the JSON text goes on after its end")
+
+    def name(self) -> str:
+        """Step over the name of a member and its colon; give the name."""
+        name, _ = self.value()
+        self.expect(":")
+        if isinstance(name, str) and not isinstance(name, Number):
+            return name
+        raise ValueError("a member of the JSON object has no name")
+
     def value(self) -> tuple[Any, bytes]:
         """Step over the value that comes next; give it, and its text as UTF-8."""
         self._next_character()
@@ -68,7 +89,7 @@ class Scanner:
             if end < len(self._text) and not self._goes_on(value, end):
                 text = self._text[self._position : end]
                 self._position = end
-                return value, text.encode("utf-8", "replace")
+                return value, text.encode()
             self._grow()
 
     def _goes_on(self, value: object, end: int) -> bool:
@@ -100,7 +121,8 @@ class Scanner:
             if size >= held:
                 break
         if len(parts) == 1:
-            raise ValueError("the JSON text is malformed, or ends too early")
+            self._decode(b"", True)
+            raise _Ended("the JSON text is malformed, or ends too early")
         self._text = "".join(parts)
         self._position = 0
 
@@ -175,12 +197,18 @@ def as_flag(value: object) -> bool | None:
     return value if isinstance(value, bool) else None
 
 
-def as_instant(value: object) -> datetime | None:
-    """An ISO 8601 text as an instant, UTC where it names no offset; None if it is none."""
-    if not isinstance(value, str) or isinstance(value, Number):
+def as_instant(text: str | None) -> datetime | None:
+    """An ISO 8601 text as an instant, UTC where it names no offset; None if it is none.
+
+    Digits finer than microseconds are cut off, never rounded.
+    """
+    if text is None:
         return None
     try:
-        instant = datetime.fromisoformat(value)
+        instant = datetime.fromisoformat(text)
     except ValueError:
-        return None
+        try:
+            instant = datetime.fromisoformat(text.upper())  # `t` and `z` are allowed as well
+        except ValueError:
+            return None
     return instant if instant.tzinfo else instant.replace(tzinfo=UTC)

@@ -2,22 +2,12 @@
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from operator import attrgetter
 from typing import Any, Final, TypeVar
 
 import msgspec
 
 from etl.records import lenient
-from etl.records.rows import (
-    Audit,
-    Batch,
-    EntityChange,
-    Keyed,
-    PropertyChange,
-    Records,
-    Reject,
-)
-from etl.window import Window
+from etl.records.rows import Audit, Batch, EntityChange, Keyed, PropertyChange, Records, Reject
 
 #: Longer ids would not fit the primary key of every destination; the vendor's are UUIDs.
 ID_LENGTH_MAX: Final = 255
@@ -50,7 +40,8 @@ class _WireAudit(_Wire):
     """AuditLogMessage, and what AuditTopicAuditLogMessage names otherwise, in one struct.
 
     In the order in which live organisations were seen to write the members: each is looked for
-    first where the one before it ended.
+    first where the one before it ended. Times stay texts: msgspec rounds what is finer than
+    microseconds, and the last instant of a window would become the first of the next.
     """
 
     id: str | None = None
@@ -60,7 +51,7 @@ class _WireAudit(_Wire):
     remote_ip: tuple[str | None, ...] | None = None
     service_name: str | None = None
     level: str | None = None
-    event_date: datetime | None = None
+    event_date: str | None = None
     message: _Message | None = None
     action: str | None = None
     entity: _Reference | None = None
@@ -72,7 +63,7 @@ class _WireAudit(_Wire):
     property_changes: tuple[PropertyChange, ...] | None = None
     context: dict[str, str | None] | None = None
     entity_changes: tuple[EntityChange, ...] | None = None
-    event_time: datetime | None = None
+    event_time: str | None = None
     user_id: str | None = None
     user_display: str | None = None
     client_id: _Reference | None = None
@@ -82,15 +73,14 @@ class _WireKey(_Wire):
     """What of a record tells it apart, in the order of `_WireAudit`."""
 
     id: str | None = None
-    event_date: datetime | None = None
-    event_time: datetime | None = None
+    event_date: str | None = None
+    event_time: str | None = None
 
 
 Row = TypeVar("Row", bound=Keyed)
 
 _DECODER: Final = msgspec.json.Decoder(_WireAudit)
 _KEY_DECODER: Final = msgspec.json.Decoder(_WireKey)
-_EVENT_DATE: Final = attrgetter("event_date")
 #: How JSON writes the character that not every database takes.
 _NUL: Final = b"\\u0000"
 _NOTHING: Final = _Reference()
@@ -144,26 +134,13 @@ def whole(record: Keyed) -> Audit:
     raise Unreadable
 
 
-def clip(batch: Records, window: Window) -> Records:
-    """The batch without the audits outside `window`.
-
-    The vendor does not say whether its interval includes the end; an audit on the end belongs to
-    the next window, and is loaded with it.
-    """
-    times = list(map(_EVENT_DATE, batch.audits))
-    if not times or (min(times) in window and max(times) in window):
-        return batch
-    inside = tuple(a for a in batch.audits if a.event_date in window)
-    return type(batch)(inside, batch.rejects)
-
-
 def _key(record: bytes) -> Keyed | Reject:
     try:
         wire = _KEY_DECODER.decode(record)
         plain = _is_plain(record)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
         return _row(record)
-    audit_id, instant = wire.id, wire.event_date or wire.event_time
+    audit_id, instant = wire.id, _instant_of(wire)
     if not plain or audit_id is None or instant is None or _flaw(audit_id, instant):
         return _row(record)
     if instant.tzinfo is not UTC or instant.microsecond % 1000:
@@ -205,7 +182,7 @@ def _lenient_row(record: bytes) -> Audit | Reject:
 
 
 def _audit(wire: _WireAudit, raw: bytes) -> Audit | Reject:
-    audit_id, instant = wire.id, wire.event_date or wire.event_time
+    audit_id, instant = wire.id, _instant_of(wire)
     reason = _flaw(audit_id, instant)
     if reason or audit_id is None or instant is None:
         return Reject(reason or "the record has no id or time", raw)
@@ -260,6 +237,10 @@ def _flaw(audit_id: str | None, instant: datetime | None) -> str | None:
     return None
 
 
+def _instant_of(wire: _WireAudit | _WireKey) -> datetime | None:
+    return lenient.as_instant(wire.event_date) or lenient.as_instant(wire.event_time)
+
+
 def _utc_milliseconds(instant: datetime) -> datetime:
     utc = instant.astimezone(UTC) if instant.tzinfo else instant.replace(tzinfo=UTC)
     return utc.replace(microsecond=utc.microsecond // 1000 * 1000)
@@ -270,8 +251,8 @@ def _wire_of(members: dict[str, Any]) -> _WireAudit:
     text, get = lenient.as_text, members.get
     return _WireAudit(
         id=lenient.as_name(get("id")),
-        event_date=lenient.as_instant(get("eventDate")),
-        event_time=lenient.as_instant(get("eventTime")),
+        event_date=_time(get("eventDate")),
+        event_time=_time(get("eventTime")),
         service_name=text(get("serviceName")),
         action=text(get("action")),
         entity_type=text(get("entityType")),
@@ -293,6 +274,10 @@ def _wire_of(members: dict[str, Any]) -> _WireAudit:
         property_changes=tuple(map(_property_change, _listed(get("propertyChanges")))),
         entity_changes=tuple(map(_entity_change, _listed(get("entityChanges")))),
     )
+
+
+def _time(value: object) -> str | None:
+    return value if isinstance(value, str) and not isinstance(value, lenient.Number) else None
 
 
 def _listed(value: object) -> list[Any]:

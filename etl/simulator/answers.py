@@ -51,7 +51,8 @@ def found(
     """
     show = organization.show()
     end_ms = asked.end_ms + (1 if organization.faults.include_interval_end else 0)
-    positions = show.between(max(asked.start_ms, since_ms), end_ms, services)
+    start_ms = asked.start_ms + (1 if organization.faults.exclude_interval_start else 0)
+    positions = show.between(max(start_ms, since_ms), end_ms, services)
     if asked.filters:
         positions = array(
             "q", (p for p in positions if meets(json.loads(show.one(p)), asked.filters))

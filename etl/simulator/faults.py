@@ -19,6 +19,17 @@ _SWITCH: Final = {"true": True, "yes": True, "on": True, "1": True, "": True} | 
     ("false", "no", "off", "0"), False
 )
 
+_STATUSES: Final = {
+    "server_error_status": (500, 502, 503, 504),
+    "gateway_status": (413, 500, 502, 503, 504),
+}
+#: What may stand in the place of a page, see `masquerading`.
+NO_PAGES: Final = (
+    "bare", "null", "state", "error", "values", "other", "realtime", "twice", "latin"
+)  # fmt: skip
+#: What a query may come to that asks for a minute which spoils it.
+SPOILINGS: Final = ("fail", "refuse", "misshape", "break")
+
 
 class Described(NamedTuple):
     """A fault as help shows it.
@@ -57,6 +68,8 @@ class Faults:
     quota: int = _fault(0, "after N requests each gets 429 until retry_after seconds have passed")
     retry_after: int = _fault(1, "seconds that such a 429 asks for")
     retry_after_unsaid: bool = _fault(False, "a 429 has no Retry-After, only its text")
+    retry_after_told: int = _fault(0, "seconds that a quota's 429 asks for, in place of the truth")
+    reset_told: int = _fault(0, "seconds to a new minute by the headers, in place of the truth")
     server_error_every: int = _fault(0, "each Nth request gets server_error_status")
     server_error_status: int = _fault(503, "500, 502, 503 or 504")
     html_error_every: int = _fault(0, "each Nth request gets 502 with a page of HTML")
@@ -69,25 +82,47 @@ class Faults:
     drip_every: int = _fault(0, "each Nth answer comes in drops over drip_seconds")
     drip_seconds: int = _fault(1800, "seconds that such an answer takes")
     # what is granted
-    deny_permission: bool = _fault(False, "every request gets 403 missing.permissions")
+    deny_permission: bool = _fault(False, "every request for audits gets 403 missing.permissions")
+    token_info_status: int = _fault(0, "the question whose token it is gets this status, over 399")
     forbidden_service: str = _fault("", "a query for this service gets 403, one for all does not")
+    realtime_named: bool = _fault(False, "a realtime query that names no service gets 400")
     new_service: str = _fault("", "a service that is unknown, and silent, until it appears")
     new_service_after: int = _fault(86_400, "seconds after the start when new_service appears")
     # queries
     interval_days: int = _fault(0, "an interval over N days is refused")
     include_interval_end: bool = _fault(False, "an interval includes the instant it ends at")
+    exclude_interval_start: bool = _fault(False, "an interval lacks the instant it starts at")
     fail_query_every: int = _fault(0, "each Nth query ends Failed")
     cancel_query_every: int = _fault(0, "each Nth query ends Cancelled")
     stuck_query_every: int = _fault(0, "each Nth query is Running for ever")
     vanish_query_after_page: int = _fault(0, "a query is gone (404) once N pages of it were read")
+    other_time_every: int = _fault(0, "each Nth query answers about the day before its interval")
+    shrink_again: bool = _fault(
+        False, "of time that was read before only each tenth audit is shown"
+    )
+    refuse_days: int = _fault(0, "an interval that begins more than N days ago is refused")
+    bad_minute: int = _fault(0, "the minute N minutes before the start spoils every query of it")
+    bad_minutes: int = _fault(1, "so many minutes from then on do so")
+    bad_minute_does: str = _fault("fail", "how: fail, refuse, misshape or break (500) its pages")
     # pages
     expire_cursor_every: int = _fault(0, "each Nth query's cursors are refused with 400")
     empty_page_with_cursor: int = _fault(0, "the Nth page of a query is empty, and more follow")
     last_page_with_cursor: bool = _fault(False, "the last page has a cursor to an empty page")
     repeat_cursor: int = _fault(0, "the Nth page's cursor leads to the Nth page again")
+    repeat_page: int = _fault(0, "the Nth page comes again and again, each time with a new cursor")
+    empty_pages_from: int = _fault(0, "from the Nth on pages are empty, and lead to more of them")
+    no_page: int = _fault(0, "in place of a query's Nth page is something else, see no_page_is")
+    no_page_every: int = _fault(0, "each Nth answer with a page is something else, see no_page_is")
+    no_page_is: str = _fault(
+        "bare",
+        "bare, null, state, error, values, other (another query's page), realtime, twice (an empty "
+        "list as well) or latin (no UTF-8)",
+    )
     overlap: int = _fault(0, "a page begins with the last N records of the page before")
     shuffle: bool = _fault(False, "results are in no order, whatever was asked for")
     too_large_over: int = _fault(0, "a page of over N records gets 400 response.entity.too.large")
+    gateway_over: int = _fault(0, "a page of over N records gets gateway_status with HTML")
+    gateway_status: int = _fault(504, "413, 500, 502, 503 or 504")
     redirect_over: int = _fault(0, "more than N results are offered as downloads (302)")
     download_rows: int = _fault(5_000, "most records of one download")
     expire_download_every: int = _fault(0, "each Nth download's URL has expired")
@@ -147,7 +182,11 @@ def _unknown(name: str, known: list[str]) -> str:
 
 
 def _read(name: str, value: str, default: object) -> int | bool | str:
+    if name == "bad_minute_does" and value not in SPOILINGS:
+        raise ValueError(f"the fault bad_minute_does takes one of {', '.join(SPOILINGS)}")
     if isinstance(default, str):
+        if name == "no_page_is" and value not in NO_PAGES:
+            raise ValueError(f"the fault no_page_is takes one of {', '.join(NO_PAGES)}")
         return value
     if isinstance(default, bool):
         if value.lower() not in _SWITCH:
@@ -157,6 +196,7 @@ def _read(name: str, value: str, default: object) -> int | bool | str:
     if not (digits.isascii() and digits.isdigit()):
         raise ValueError(f"the fault {name} takes a number of 0 or more: write {name}=3")
     number = int(value)
-    if name == "server_error_status" and number not in {500, 502, 503, 504}:
-        raise ValueError("the fault server_error_status takes 500, 502, 503 or 504")
+    if name in _STATUSES and number not in _STATUSES[name]:
+        *most, last = _STATUSES[name]
+        raise ValueError(f"the fault {name} takes {', '.join(map(str, most))} or {last}")
     return number

@@ -22,14 +22,7 @@ from etl.simulator.answers import Answer, told
 from etl.simulator.asking import Body, expanded, page_size
 from etl.simulator.delivering import Delivery, with_transport
 from etl.simulator.organization import Organization
-from etl.simulator.refusals import (
-    Refused,
-    Unspeakable,
-    bad_request,
-    not_found,
-    not_json,
-    too_many,
-)
+from etl.simulator.refusals import Refused, Unspeakable, bad_request, not_found, not_json, too_many
 from etl.simulator.striking import deny, interrupt
 from etl.simulator.tokens import credentials
 
@@ -46,6 +39,7 @@ def application(organization: Organization) -> ASGIApp:
     results = wire.results_path("{transaction_id}")
     routes = [
         Route(wire.TOKEN_PATH, api.open("token", api.token), methods=["POST"]),
+        Route(wire.TOKEN_INFO_PATH, api.guarded("token_info", api.token_info, open_to_all=True)),
         Route(mapping, api.guarded("servicemapping", api.mapping)),
         Route(query, api.guarded("query", api.create), methods=["POST"]),
         Route(wire.REALTIME_PATH, api.guarded("realtime", api.realtime), methods=["POST"]),
@@ -79,8 +73,14 @@ class _Api:
     def __init__(self, organization: Organization) -> None:
         self._organization = organization
 
-    def guarded(self, name: str, operation: Operation) -> Endpoint:
-        """`operation` for who has a good token and requests left; counted under `name`."""
+    def guarded(self, name: str, operation: Operation, *, open_to_all: bool = False) -> Endpoint:
+        """`operation` for who has a good token and requests left; counted under `name`.
+
+        Args:
+            name: of the operation.
+            operation: what answers.
+            open_to_all: whether it takes no permission.
+        """
 
         async def endpoint(request: Request) -> Response:
             organization = self._organization
@@ -89,6 +89,8 @@ class _Api:
             correlation, headers = str(uuid4()), dict[str, str]()
             try:
                 headers |= self._admitted(request)
+                if not open_to_all:
+                    deny(organization.faults)
                 answer = await operation(request)
             except Refused as refusal:
                 answer = told(refusal.status, refusal.body(correlation))
@@ -141,6 +143,17 @@ class _Api:
             body = {"access_token": token, "token_type": "bearer", "expires_in": seconds}
             answer = told(200, body)
         return self._response(answer.status, answer.body, headers)
+
+    async def token_info(self, _: Request) -> Answer:
+        """GET tokens/me."""
+        organization = self._organization
+        status = organization.faults.token_info_status
+        if status:
+            raise Refused(status, "simulated", "The question whose token it is is not answered.")
+        own = {"id": organization.organization_id, "name": "Simulated"}
+        client = {"id": organization.client_id, "organization": own}
+        body = {"organization": own, "homeOrganization": own, "OAuthClient": client}
+        return told(200, body | {"authorizedScope": []})
 
     async def mapping(self, _: Request) -> Answer:
         """GET servicemapping."""
@@ -212,17 +225,17 @@ class _Api:
             organization.allowed,
             organization.faults.token_dies_after,
         )
+        headers = allowance.headers(organization.faults.reset_told)
         try:
             if allowance.spent:
                 raise too_many(allowance.allowed, allowance.reset)
             now_ms = organization.now_ms()
             organization.quota.admit(organization.faults, now_ms, allowance.allowed)
             interrupt(organization.faults, organization.asked, allowance.allowed)
-            deny(organization.faults)
         except Refused as refusal:
-            refusal.headers = {**allowance.headers(), **refusal.headers}
+            refusal.headers = {**headers, **refusal.headers}
             raise
-        return allowance.headers()
+        return headers
 
     def _delivered(self, answer: Response, nth: int) -> Response:
         organization = self._organization

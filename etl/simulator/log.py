@@ -8,20 +8,24 @@ from __future__ import annotations
 
 import json
 import mmap
+import re
 import tempfile
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from hashlib import sha256
 from operator import le
 from typing import Any, Final, Self
 
+from etl.simulator.cast import uuid, version_4
 from etl.simulator.generation import Entry, entries
 from etl.simulator.instants import milliseconds, read_instant
 
 Record = dict[str, Any]
 
 _CHUNK: Final = 2000
+_HOME: Final = re.compile(rb'"userHomeOrgId":"([0-9a-f-]{36})"')
 
 
 class AuditLog:
@@ -103,6 +107,15 @@ class AuditLog:
     def services(self) -> frozenset[str]:
         """Names of the services that wrote these audits."""
         return frozenset(self._services)
+
+    @property
+    def organization_id(self) -> str:
+        """The organisation that the first audit names; if it names none, one made of its text."""
+        first = self.one(0) if len(self) else b""
+        named = _HOME.search(first)
+        return (
+            named[1].decode() if named else uuid(version_4(int(sha256(first).hexdigest()[:32], 16)))
+        )
 
     def close(self) -> None:
         """Give the disk space back; nothing can be read afterwards."""

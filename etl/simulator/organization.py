@@ -43,6 +43,7 @@ class Query:
         fate: the state that it ends in; Running if it never ends.
         pages: how many pages were read.
         forgetful: its cursors are refused.
+        spoilt: it asks for a minute that spoils it; see `Faults.bad_minute`.
     """
 
     id: str
@@ -53,6 +54,7 @@ class Query:
     fate: str
     pages: int = 0
     forgetful: bool = False
+    spoilt: bool = False
 
     def state(self, now_ms: int) -> str:
         """How far it is: queued for a quarter of its time, then running, then what it ends in."""
@@ -84,6 +86,7 @@ class Organization:
         rest: lets seconds pass, for answers that take their time.
         client_id: the OAuth client that may ask.
         client_secret: its secret.
+        organization_id: what the vendor calls it; that of its audits unless given.
         query_seconds: how long a query takes; 0 ends it before it is asked about.
         latency_seconds: how long each request is on its way before it is looked at.
         token_seconds: how long a token is good.
@@ -98,6 +101,7 @@ class Organization:
     rest: Callable[[float], Awaitable[None]] = asyncio.sleep
     client_id: str = CLIENT_ID
     client_secret: str = field(default=CLIENT_SECRET, repr=False)
+    organization_id: str = ""
     query_seconds: float = 0.0
     latency_seconds: float = 0.0
     token_seconds: int = 86_400
@@ -114,6 +118,7 @@ class Organization:
 
     def __post_init__(self) -> None:
         self.began_ms = self.now_ms()
+        self.organization_id = self.organization_id or self.log.organization_id
 
     def now(self) -> datetime:
         """The time by its clock."""

@@ -4,24 +4,35 @@ from __future__ import annotations
 
 import base64
 import binascii
-from dataclasses import dataclass
+from array import array
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final
 from uuid import uuid4
 
 from etl.simulator.answers import Answer, enveloped, found, records_at, told
-from etl.simulator.asking import Body, read_asked
+from etl.simulator.asking import Asked, Body, read_asked
 from etl.simulator.faults import strikes
 from etl.simulator.instants import stamp
+from etl.simulator.masquerading import MASKS, Original
 from etl.simulator.organization import Download, Organization, Query
-from etl.simulator.refusals import bad_request, conflict, not_found, too_large
+from etl.simulator.refusals import (
+    Unspeakable,
+    bad_request,
+    conflict,
+    not_found,
+    server_error,
+    too_large,
+)
 from etl.simulator.shapes import downloaded, joined
-from etl.simulator.striking import fate, forbid, turn
-from etl.wire import QUEUED, RUNNING, SUCCEEDED
+from etl.simulator.striking import fate, forbid, refuse, spoils, turn
+from etl.wire import FAILED, QUEUED, RUNNING, SUCCEEDED
 
 #: Under this path and a signature lie downloads; the vendor's lie on another host.
 DOWNLOAD_PATH: Final = "/downloads"
 _DOWNLOAD_MS: Final = timedelta(hours=1) // timedelta(milliseconds=1)
+_DAY_MS: Final = timedelta(days=1) // timedelta(milliseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,18 +69,22 @@ class _Place:
 def create(organization: Organization, body: Body) -> Answer:
     """Create a query; its results are the audits that can be asked for now."""
     asked = read_asked(body, organization.services, organization.days_max)
-    forbid(organization.faults, asked.service)
-    now = organization.now_ms()
+    faults, now = organization.faults, organization.now_ms()
+    forbid(faults, asked.service)
+    spoilt = spoils(faults, asked.start_ms, asked.end_ms, organization.began_ms)
+    refuse(faults, asked.start_ms, now, spoilt=spoilt)
     nth = len(organization.queries) + 1
     wait_ms = 0 if organization.answer_at_once else int(organization.query_seconds * 1000)
+    fails = spoilt and faults.bad_minute_does == "fail"
     query = Query(
         id=str(uuid4()),
         asked=asked,
-        positions=found(organization, asked, None if asked.service is None else [asked.service]),
+        positions=_answer(organization, asked, nth),
         created_ms=now,
         ready_ms=now + wait_ms,
-        fate=fate(organization.faults, nth),
-        forgetful=strikes(organization.faults, "expire_cursor_every", nth),
+        fate=FAILED if fails else fate(faults, nth),
+        forgetful=strikes(faults, "expire_cursor_every", nth),
+        spoilt=spoilt,
     )
     organization.queries[query.id] = query
     return _state(query, query.fate if organization.answer_at_once else QUEUED)
@@ -87,8 +102,14 @@ def results(organization: Organization, transaction_id: str, asked: PageAsked) -
     if query.state(organization.now_ms()) != SUCCEEDED:
         raise conflict()
     faults = organization.faults
+    if 0 < faults.gateway_over < asked.size:
+        raise Unspeakable(faults.gateway_status)
     if 0 < faults.too_large_over < asked.size:
         raise too_large()
+    if query.spoilt and faults.bad_minute_does == "break":
+        raise server_error(500)
+    if query.spoilt and faults.bad_minute_does == "misshape":
+        return told(200, {"id": query.id, "pageSize": asked.size, "entities": "none"})
     place = _place(query, asked.cursor)
     query.pages += 1
     if asked.redirect and 0 < faults.redirect_over < len(query.positions) - place.first:
@@ -103,6 +124,23 @@ def download(organization: Organization, signature: str) -> bytes | None:
         return None
     positions = granted.query.positions[granted.first : granted.last]
     return b"[" + joined(map(organization.show().one, positions), downloaded) + b"]"
+
+
+def _answer(organization: Organization, asked: Asked, nth: int) -> Sequence[int]:
+    """What the `nth` query shows."""
+    if strikes(organization.faults, "other_time_every", nth):
+        start, end = asked.start_ms - _DAY_MS, asked.end_ms - _DAY_MS
+        asked = replace(asked, start_ms=start, end_ms=end)
+    positions = found(organization, asked, None if asked.service is None else [asked.service])
+    if not organization.faults.shrink_again:
+        return positions
+    read = [query.asked for query in organization.queries.values() if query.pages]
+    return array("q", (p for p in positions if p % 10 == 0 or not _was_read(organization, p, read)))
+
+
+def _was_read(organization: Organization, position: int, read: Iterable[Asked]) -> bool:
+    event_ms = organization.log.event_ms(position if position >= 0 else ~position)
+    return any(asked.start_ms <= event_ms < asked.end_ms for asked in read)
 
 
 def _query(organization: Organization, transaction_id: str) -> Query:
@@ -138,12 +176,23 @@ def _page(organization: Organization, query: Query, asked: PageAsked, place: _Pl
     last = place.first if turns.empty else min(first + asked.size, len(query.positions))
     first = place.first if turns.empty else first
     head: dict[str, object] = {"id": query.id, "pageSize": asked.size}
-    following = place if turns.repeats else _Place(last, place.page + 1)
-    trails = turns.trails and place.first < last
-    if turns.repeats or turns.empty or trails or last < len(query.positions):
-        head["cursor"] = following.cursor(query)
     records = records_at(organization, query.positions[first:last], expand=asked.expand)
+    if _is_masked(organization, place.page):
+        original = Original(head, records, _state(query, SUCCEEDED))
+        return MASKS[organization.faults.no_page_is](original)
+    following = place if turns.repeats else _Place(last, place.page + 1)
+    if turns.returns:
+        following = _Place(place.first, place.page + 1)
+    trails = turns.trails and place.first < last
+    goes_on = turns.repeats or turns.returns or turns.empty or trails
+    if goes_on or last < len(query.positions):
+        head["cursor"] = following.cursor(query)
     return enveloped(head, records)
+
+
+def _is_masked(organization: Organization, page: int) -> bool:
+    faults, nth = organization.faults, organization.requests["results"]
+    return page == faults.no_page or strikes(faults, "no_page_every", nth)
 
 
 def _large(organization: Organization, query: Query, asked: PageAsked, place: _Place) -> Answer:

@@ -11,7 +11,7 @@ from etl.simulator.answers import Answer, enveloped, found, records_at, told
 from etl.simulator.asking import Body, member_at, read_asked, read_number, read_order
 from etl.simulator.catalogue import SERVICES
 from etl.simulator.organization import Organization
-from etl.simulator.refusals import bad_request, invalid_value, not_found, too_large
+from etl.simulator.refusals import Unspeakable, bad_request, invalid_value, not_found, too_large
 from etl.simulator.striking import forbid
 from etl.wire import PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX, REALTIME_DAYS
 
@@ -37,6 +37,8 @@ def service_mapping(organization: Organization, *, realtime: bool) -> Answer:
 def realtime(organization: Organization, body: Body, *, expand: bool) -> Answer:
     """A numbered page of the last 14 days of the services that the realtime query knows."""
     asked = read_asked(body, organization.realtime_services, organization.days_max)
+    if organization.faults.realtime_named and asked.service is None:
+        raise bad_request("The serviceName is required.")
     forbid(organization.faults, asked.service)
     number, size = (
         read_number(body, "pageNumber", 1),
@@ -44,6 +46,8 @@ def realtime(organization: Organization, body: Body, *, expand: bool) -> Answer:
     )
     if size > PAGE_SIZE_MAX:
         raise invalid_value(size, "pageSize", f"1 to {PAGE_SIZE_MAX}")
+    if 0 < organization.faults.gateway_over < size:
+        raise Unspeakable(organization.faults.gateway_status)
     if 0 < organization.faults.too_large_over < size:
         raise too_large()
     services = organization.realtime_services if asked.service is None else [asked.service]

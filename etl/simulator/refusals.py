@@ -1,6 +1,7 @@
 """Answers that say no, in the vendor's words: status, code and text as its Swagger lists them."""
 
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Final
 
 from etl.wire import RETRY_AFTER_HEADER, TOO_LARGE_CODE
@@ -61,7 +62,7 @@ class Unspeakable(Exception):
     """
 
     def __init__(self, status: int) -> None:
-        title = "Sign in" if status == 200 else f"{status} Bad Gateway"
+        title = "Sign in" if status == 200 else f"{status} {HTTPStatus(status).phrase}"
         super().__init__(title)
         self.status = status
         self.page = (

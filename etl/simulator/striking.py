@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from etl.simulator.faults import Faults, strikes
-from etl.simulator.refusals import Refused, Unspeakable, no_permission, server_error, too_many
+from etl.simulator.refusals import (
+    Refused,
+    Unspeakable,
+    bad_request,
+    no_permission,
+    server_error,
+    too_many,
+)
 from etl.wire import CANCELLED, FAILED, RUNNING, SUCCEEDED
+
+_MINUTE_MS: Final = 60_000
+_DAY_MS: Final = 24 * 60 * _MINUTE_MS
 
 
 @dataclass(slots=True)
@@ -29,7 +40,7 @@ class Quota:
             if self.granted <= faults.quota:
                 return
             self.granted, self.closed_until_ms = 0, now_ms + faults.retry_after * 1000
-        left = -(-(self.closed_until_ms - now_ms) // 1000)
+        left = faults.retry_after_told or -(-(self.closed_until_ms - now_ms) // 1000)
         raise too_many(allowed, left, header=not faults.retry_after_unsaid)
 
 
@@ -40,12 +51,14 @@ class Turn:
     Attributes:
         empty: it has no records, and the next page starts where it would have.
         repeats: its cursor leads to it again.
+        returns: so does its cursor, which is another one than the one before.
         trails: it has a cursor even if nothing follows.
         overlaps: how many records of the page before it begins with.
     """
 
     empty: bool = False
     repeats: bool = False
+    returns: bool = False
     trails: bool = False
     overlaps: int = 0
 
@@ -88,11 +101,32 @@ def fate(faults: Faults, nth: int) -> str:
     return SUCCEEDED
 
 
+def spoils(faults: Faults, start_ms: int, end_ms: int, began_ms: int) -> bool:
+    """Whether a query for that interval asks for a minute that spoils it."""
+    bad_ms = (began_ms // _MINUTE_MS - faults.bad_minute) * _MINUTE_MS
+    until_ms = bad_ms + faults.bad_minutes * _MINUTE_MS
+    return faults.bad_minute > 0 and start_ms < until_ms and bad_ms < end_ms
+
+
+def refuse(faults: Faults, start_ms: int, now_ms: int, *, spoilt: bool) -> None:
+    """Refuse an interval that the organisation does not take.
+
+    The vendor's words for one that is too old are not known.
+
+    Raises:
+        Refused: it begins too long ago, or asks for a minute that is refused.
+    """
+    too_old = 0 < faults.refuse_days * _DAY_MS < now_ms - start_ms
+    if too_old or (spoilt and faults.bad_minute_does == "refuse"):
+        raise bad_request("The interval is not available.")
+
+
 def turn(faults: Faults, page: int) -> Turn:
     """What the `page` of a query does, counted from 1."""
     return Turn(
-        empty=page == faults.empty_page_with_cursor,
+        empty=page == faults.empty_page_with_cursor or 0 < faults.empty_pages_from <= page,
         repeats=page == faults.repeat_cursor,
+        returns=0 < faults.repeat_page <= page,
         trails=faults.last_page_with_cursor,
         overlaps=faults.overlap if page > 1 else 0,
     )

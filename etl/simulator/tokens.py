@@ -42,12 +42,12 @@ class Allowance:
         """Whether this request was one too many."""
         return self.count > self.allowed
 
-    def headers(self) -> Mapping[str, str]:
-        """The headers that tell a client."""
+    def headers(self, reset_told: int = 0) -> Mapping[str, str]:
+        """The headers that tell a client, perhaps of another `reset` than is true."""
         return {
             RATE_ALLOWED_HEADER: str(self.allowed),
             RATE_COUNT_HEADER: str(self.count),
-            RATE_RESET_HEADER: str(self.reset),
+            RATE_RESET_HEADER: str(reset_told or self.reset),
         }
 
 

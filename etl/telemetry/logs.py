@@ -2,12 +2,13 @@
 
 import logging
 import sys
-from typing import Final
+from typing import Final, TextIO
 
 import structlog
-from structlog.typing import EventDict, Processor, WrappedLogger
+from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
 
 from etl.telemetry.context import carried
+from etl.unexpected import traceback_of
 
 
 def configure_logging(*, verbose: bool) -> None:
@@ -24,6 +25,8 @@ def configure_logging(*, verbose: bool) -> None:
     logging.getLogger("etl").setLevel(logging.INFO if verbose else logging.WARNING)
     # What it warns of is that it ignores an error which followed from the one that is told.
     logging.getLogger("psycopg").setLevel(logging.ERROR)
+    # So it is here, with a traceback: a connection that was lost is given back, and closed.
+    logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
 
 
 def formatter(*, terminal: bool) -> logging.Formatter:
@@ -41,6 +44,23 @@ def _carry(_logger: WrappedLogger, _method: str, line: EventDict) -> EventDict:
     for name, text in carried().items():
         line.setdefault(name, text)
     return line
+
+
+def _without_values(_logger: WrappedLogger, _method: str, line: EventDict) -> EventDict:
+    """Drop the message that a library logs with an error: asyncio's has the error's values."""
+    if line.get("exc_info") and not str(line["logger"]).startswith("etl."):
+        line["event"] = f"an unexpected error in {line['logger']}"
+        line.pop("message", None)  # another handler's rendering of the same
+    return line
+
+
+class _Frames:
+    def __call__(self, exc_info: ExcInfo) -> str:
+        return traceback_of(exc_info[1])
+
+
+def _write_frames(to: TextIO, found: ExcInfo) -> None:
+    to.write(traceback_of(found[1]))
 
 
 def _fold(_logger: WrappedLogger, _method: str, line: EventDict) -> EventDict:
@@ -62,16 +82,17 @@ _ENRICHED: Final[list[Processor]] = [
     structlog.stdlib.ExtraAdder(),
     _carry,
     structlog.stdlib.add_logger_name,
+    _without_values,
 ]
-# No traceback shows what variables held: the defaults of both renderers would.
+# No traceback shows what variables held, nor what an error quotes: both renderers' own would.
 _PIPED: Final[list[Processor]] = [
-    structlog.processors.format_exc_info,
+    structlog.processors.ExceptionRenderer(_Frames()),
     structlog.processors.JSONRenderer(),
 ]
 _ON_TERMINAL: Final[list[Processor]] = [
     structlog.processors.TimeStamper(fmt="%H:%M:%SZ", utc=True),
     _fold,
     structlog.dev.ConsoleRenderer(
-        sort_keys=False, pad_event_to=0, exception_formatter=structlog.dev.plain_traceback
+        sort_keys=False, pad_event_to=0, exception_formatter=_write_frames
     ),
 ]

@@ -2,11 +2,10 @@
 
 BENCH_SIZES (default 10000,100000,1000000) are the numbers of audits, BENCH_ROUNDS (default 5) how
 often each contender runs, BENCH_PEER_MAX (default 100000) up to which size peers, MariaDB and the
-bare loads run, BENCH_PARTS
-(default speed,paced) what is measured, BENCH_PACED_SECONDS (default 300) how long the rate budget
-is worked against, BENCH_MINUTES (default 40) how long all of it may take: each size gets
-one round in any case, further ones while there is time, the smaller sizes first, and the tables say
-how many there were.
+bare loads run, BENCH_PARTS (default speed,lake,paced) what is measured, BENCH_PACED_SECONDS
+(default 300) how long the rate budget is worked against, BENCH_MINUTES (default 40) how long all
+of it may take: each size gets one round in any case, further ones while there is time, the smaller
+sizes first, and the tables say how many there were.
 BENCH_RESULTS (default tests/benchmarks/results) is where all of it is written.
 """
 
@@ -26,9 +25,12 @@ from tests.benchmarks.organisation import organisation
 from tests.benchmarks.paced import paced
 from tests.benchmarks.report import report
 from tests.benchmarks.rounds import Round, Stage, run_module
+from tests.large_lake import peak_of
 
 #: Seconds that the paced part takes beside those against the budget.
 PACED_EXTRA: Final = 150
+#: Audits in a lake's large partition that a tick goes into, and that is asked for.
+LAKE_SIZES: Final = (20_000, 200_000)
 RESULTS: Final = Path(__file__).parent / "results"
 
 
@@ -78,6 +80,11 @@ def main() -> None:
             stage = staged(stack)
             if "speed" in plan.parts:
                 measure(plan, stage, results["speed"])
+            if "lake" in plan.parts:
+                results["lake"] = {
+                    what: {size: peak_of(what, size) for size in LAKE_SIZES}
+                    for what in ("tick", "query")
+                }
             if "paced" in plan.parts:
                 results["paced"] = paced(stage, plan.paced_seconds)
     finally:
@@ -90,7 +97,7 @@ def planned(setting: Any) -> Plan:
         sizes=sorted(int(s) for s in setting("BENCH_SIZES", "10000,100000,1000000").split(",")),
         rounds=int(setting("BENCH_ROUNDS", "5")),
         peer_max=int(setting("BENCH_PEER_MAX", "100000")),
-        parts=set(setting("BENCH_PARTS", "speed,paced").split(",")),
+        parts=set(setting("BENCH_PARTS", "speed,lake,paced").split(",")),
         paced_seconds=float(setting("BENCH_PACED_SECONDS", "300")),
         minutes=float(setting("BENCH_MINUTES", "40")),
     )

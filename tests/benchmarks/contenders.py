@@ -7,12 +7,12 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Final
 
-from etl import operations
 from etl.app import App, Observer
 from etl.config import load
 from etl.errors import AuditEtlError
-from etl.operations import Failure
-from etl.progress import Stream
+from etl.model import Stream
+from etl.operations import export
+from etl.operations.export import Failure
 from etl.records import normalise
 from etl.window import Window
 from tests.benchmarks.limits import copied, inserted
@@ -36,7 +36,7 @@ def backfilled(app: App) -> tuple[int, int]:
     """Rows and requests of `audit-etl backfill`, as the command does it."""
     span = Window(asked()[0].start, asked()[-1].end)
     rows = requests = 0
-    for outcome in operations.backfill(app, span, [Stream("default")]):
+    for outcome in export.backfill(app, span, [Stream("default")]):
         if isinstance(outcome, Failure):
             raise outcome.error
         rows, requests = rows + outcome.new_events, requests + outcome.requests

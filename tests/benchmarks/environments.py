@@ -17,6 +17,6 @@ def python_of(name: str) -> str:
     if not stamp.exists() or stamp.read_text() != pins:
         subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
         pip = [str(python), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
-        subprocess.run([*pip, "-r", str(PINS / f"{name}.txt")], check=True)
+        subprocess.run([*pip, "--require-hashes", "-r", str(PINS / f"{name}.txt")], check=True)
         stamp.write_text(pins)
     return str(python)

@@ -18,9 +18,9 @@ from typing import Any, Final
 import msgspec
 import sqlalchemy as sa
 
-from etl import migration, schema
-from etl.database import open_engine
-from etl.destinations.rows import bound_for
+from etl.database import migration, schema
+from etl.database.engine import open_engine
+from etl.destinations.sql.rows import bound_for
 from tests.benchmarks.meter import Meter, windows
 
 #: Audits that are prepared together; about what the product puts into one transaction.

@@ -15,8 +15,8 @@ from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 from etl.errors import Stopped
-from etl.genesys.events import Event, Requested, Waited
-from etl.progress import Late, Stream
+from etl.genesys.client.events import Event, Requested, Waited
+from etl.model import Discrepancy, Late, Stream
 from etl.wire import PAGE_SIZE_MAX, RATE_PER_MINUTE, TOKEN_PATH
 from tests.benchmarks.contenders import backfilled, program
 from tests.benchmarks.organisation import organisation
@@ -46,6 +46,9 @@ class Watcher:
             self.held += event.seconds
 
     def came_late(self, stream: Stream, late: Late) -> None:
+        pass
+
+    def answered_oddly(self, stream: Stream, found: Discrepancy) -> None:
         pass
 
 

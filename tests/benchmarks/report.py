@@ -40,6 +40,11 @@ FLAT: Final = (
     ("parquet", "CPU seconds a row", 1.15),
     ("postgresql", "CPU seconds a row", 1.15),
 )
+#: What is done to a lake with one large partition.
+LAKE: Final = {
+    "tick": "a tick of 1,200 audits into it",
+    "query": "`query` for every column of all of it",
+}
 
 
 def speed(taken: dict[str, float]) -> float:
@@ -71,6 +76,7 @@ def report(results: dict[str, Any]) -> str:
     lines += _growth(results["speed"]) if len(results["speed"]) > 1 else []
     for size, rounds in results["speed"].items():
         lines += _speeds(int(size), rounds, results["peer_max"])
+    lines += _lake(results["lake"]) if "lake" in results else []
     lines += _paced(results["paced"]) if "paced" in results else []
     return "\n".join(lines) + "\n"
 
@@ -130,6 +136,19 @@ def _rounds(rounds: list[Round]) -> str:
 
 def _whole(number: float) -> str:
     return f"{number:.0f}" if number else ""
+
+
+def _lake(found: dict[str, dict[int, int]]) -> Iterator[str]:
+    yield "\nPeak MiB of one process on a lake with one large partition:\n"
+    sizes = list(found["tick"])
+    yield (
+        "| what | " + " | ".join(f"{int(size):,} audits" for size in sizes) + " | growth | target |"
+    )
+    yield "|---|" + "---|" * len(sizes) + "---|---|"
+    for what, title in LAKE.items():
+        peaks = list(found[what].values())
+        shown = " | ".join(map(str, peaks))
+        yield f"| {title} | {shown} | {peaks[-1] / peaks[0]:.2f} | at most 1.15, and 250 MiB |"
 
 
 def _paced(found: dict[str, Any]) -> Iterator[str]:

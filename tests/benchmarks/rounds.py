@@ -12,8 +12,8 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from etl import migration
-from etl.database import open_engine
+from etl.database import migration
+from etl.database.engine import open_engine
 from tests import servers
 from tests.benchmarks.environments import TOP, python_of
 

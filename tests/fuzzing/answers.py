@@ -10,10 +10,10 @@ with atheris.instrument_imports(include=["etl", "email"]):
     from requests.structures import CaseInsensitiveDict
 
     from etl.genesys import audits
-    from etl.genesys.auth import read_token
-    from etl.genesys.budget import Budget
-    from etl.genesys.clock import Clock
-    from etl.genesys.failures import Answer, error_of, http_date, misshapen, read_refusal
+    from etl.genesys.client.auth import read_token
+    from etl.genesys.client.budget import Budget
+    from etl.genesys.client.clock import Clock
+    from etl.genesys.client.failures import Answer, error_of, http_date, misshapen, read_refusal
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 SECRET = "s3cret/of+the=client"
@@ -22,10 +22,10 @@ NAMES = ("Retry-After", "Date", "ININ-Correlation-Id", "inin-ratelimit-reset",
 STATUSES = (200, 202, 302, 400, 401, 403, 404, 408, 413, 429, 500, 503)
 READERS: tuple[Callable[[Answer], object], ...] = (
     audits._read_created,
-    audits._read_page,
+    lambda answer: audits._read_results(answer, "q", first=True),
     audits._read_realtime,
     audits._read_mapping,
-    lambda answer: read_token(answer.body, NOW),
+    lambda answer: read_token(answer.body, 0.0),
 )
 
 
@@ -56,7 +56,7 @@ def one_input(data: bytes) -> None:
     said += str(error_of(refusal, "acme", NOW))
     if SECRET in said or len(said) > 9000 or "\n" in said:
         raise AssertionError(said)
-    budget = Budget("acme", Clock(lambda: NOW, lambda _: False), 180)
+    budget = Budget("acme", Clock(lambda: NOW, lambda: 0.0, lambda _: False), 180)
     budget.heard(headers)
     if budget.remaining is not None and budget.remaining < 0:
         raise AssertionError("less than nothing is left")

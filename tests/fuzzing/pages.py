@@ -6,7 +6,7 @@ import sys
 import atheris
 
 with atheris.instrument_imports(include=["etl"]):
-    from etl.records import Audit, Reject, normalise, split, split_array
+    from etl.records import Audit, Reject, normalise, split, split_array, split_results
 
 HEADS = (b"", b'{"entities":[', b'{"id":"q","entities":[{"id":"a","eventDate":"2026-03-01",')
 
@@ -19,6 +19,8 @@ def one_input(data: bytes) -> None:
     body = head + provider.ConsumeBytes(len(data))
     with contextlib.suppress(ValueError):
         check(split(body).records)
+    with contextlib.suppress(ValueError):
+        check(split_results(body, "q", first=size % 2 == 0).records)
     with contextlib.suppress(ValueError):
         chunks = (body[start : start + size] for start in range(0, len(body), size))
         for page in split_array(chunks, 3):

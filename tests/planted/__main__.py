@@ -18,7 +18,16 @@ from queue import SimpleQueue
 from tests.planted.bugs import BUGS, Bug
 
 TOP = Path(__file__).parent.parent.parent
-PARTS = ("etl", "tests", "migrations", "config", "pyproject.toml", "README.md", "ARCHITECTURE.md")
+PARTS = (
+    "etl",
+    "tests",
+    "migrations",
+    "config",
+    "docs",
+    "pyproject.toml",
+    "README.md",
+    "ARCHITECTURE.md",
+)
 WORKERS = os.cpu_count() or 1
 _FELL = re.compile(r"^(?:FAILED|ERROR) (.+?)(?: - |$)", re.MULTILINE)
 
@@ -109,7 +118,8 @@ def fell(copy: Path, tests: tuple[str, ...]) -> str | None:
         return None
     found = _FELL.search(result.stdout)
     if result.returncode != 1 or found is None:
-        raise RuntimeError(f"pytest {' '.join(tests)} did not run: {result.stdout[-2000:]}")
+        say(f"pytest {' '.join(tests)} did not run: {result.stdout[-2000:]}")
+        return None
     return found[1]
 
 

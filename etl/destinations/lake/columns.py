@@ -15,7 +15,7 @@ import pyarrow as pa
 import sqlalchemy as sa
 from msgspec.structs import astuple
 
-from etl import schema
+from etl.database import schema
 from etl.errors import SchemaBehind
 from etl.records import Audit, EntityChange, PropertyChange
 
@@ -245,12 +245,19 @@ def require_known(columns: pa.Schema, path: str) -> None:
     """Make sure that nothing of a file is lost by writing its rows again.
 
     Raises:
-        SchemaBehind: a newer program wrote it, with columns that this one does not know.
+        SchemaBehind: a newer program wrote it, or another one, with columns that this one does not
+            know.
     """
     version = int((columns.metadata or {}).get(VERSION_KEY, b"1"))
     if version > VERSION:
         raise SchemaBehind(
             f"{path} has columns of version {version}, this program writes {VERSION}: upgrade it"
+        )
+    unknown = [name for name in columns.names if name not in COLUMNS.names]
+    if unknown and set(KEY) <= set(columns.names):  # else it is no file of audits
+        raise SchemaBehind(
+            f"{path} has columns that this program does not know and would drop: "
+            f"{', '.join(unknown)}; upgrade audit-etl, or move the file out of the lake"
         )
 
 
@@ -262,7 +269,7 @@ def lacking(columns: pa.Schema) -> list[str]:
 def conformed(table: pa.Table) -> pa.Table:
     """A table of an older file with today's columns.
 
-    A column that it lacks is null, one that is no longer declared is left out.
+    A column that it lacks is null.
     """
     if table.schema.equals(COLUMNS):
         return table

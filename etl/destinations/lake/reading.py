@@ -5,54 +5,106 @@ folder's name tells, organisation and time, is given to the reader as a fact abo
 question about one day opens that day's file and no other.
 """
 
+import itertools
+import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
 import pyarrow.dataset as ds
 import sqlalchemy as sa
 
-from etl import schema
-from etl.destinations.lake.columns import (
-    COLUMNS,
-    ENTITY_CHANGES,
-    PROPERTY_CHANGES,
-    lacking,
-    require_known,
-)
+from etl.database import schema
+from etl.destinations.lake.columns import COLUMNS, ENTITY_CHANGES, PROPERTY_CHANGES, lacking
 from etl.destinations.lake.layout import organization_of, span_of
-from etl.destinations.lake.storage import Storage, translated
+from etl.destinations.lake.storage import Storage, of_one_version, published, translated
+from etl.destinations.lake.writing import READ_ROWS
 from etl.errors import ConfigurationError, DestinationUnavailable, UsageError
 
 if TYPE_CHECKING:
     import duckdb
 
 _SCHEMA: Final = pa.schema([pa.field("organization", pa.string()), *COLUMNS])
+_PARQUET: Final = ds.ParquetFileFormat(
+    default_fragment_scan_options=ds.ParquetFragmentScanOptions(pre_buffer=False)
+)
+#: What DuckDB may hold in memory before it spills.
+MEMORY: Final = "96MiB"
+#: One thread, for each has buffers of its own; little of an answer waits to be read.
+_SETTINGS: Final = {
+    "TimeZone": "UTC",
+    "threads": "1",
+    "memory_limit": MEMORY,
+    "streaming_buffer_size": "1MiB",
+}
+#: Rows of an answer that are given at once.
+ANSWER_ROWS: Final = 1_000
 #: What DuckDB's errors have in them when it was our dataset that failed.
 _READING: Final = "'lake' failed: "
+#: What Arrow adds to the words of a bucket's error: our own stack, and no name of the file.
+_TRACE: Final = ". Detail: Python exception"
+_NAMELESS: Final = "Could not open Parquet input source '<Buffer>': "
 _CHANGES: Final = {
     schema.audit_property_changes: PROPERTY_CHANGES,
     schema.audit_entity_changes: ENTITY_CHANGES,
 }
 
 
-def connect(storage: Storage) -> "duckdb.DuckDBPyConnection":
+@contextmanager
+def connect(storage: Storage) -> "Iterator[duckdb.DuckDBPyConnection]":
     """A DuckDB connection with the relations of a lake; it reads them and can do nothing else.
+
+    What does not fit into `MEMORY` is spilled into a folder for this user alone, which is gone
+    after the block.
 
     Raises:
         ConfigurationError: DuckDB is not installed.
+        DestinationUnavailable: it cannot be started, or the lake cannot be listed.
     """
     try:
-        import duckdb
+        import duckdb  # noqa: F401 - whether it is there
     except ModuleNotFoundError:
         raise ConfigurationError(
-            "questions to a lake need DuckDB: pip install 'audit-etl[duckdb]'"
+            "questions to a lake need DuckDB: run pip install '.[duckdb]' in its checkout"
         ) from None
-    connection = duckdb.connect()
-    connection.execute("SET TimeZone = 'UTC'")
+    with (
+        tempfile.TemporaryDirectory(prefix="audit-etl-query-") as spill,
+        _opened() as connection,
+    ):
+        _prepare(connection, storage, spill)
+        yield connection
+
+
+@contextmanager
+def _opened() -> "Iterator[duckdb.DuckDBPyConnection]":
+    import duckdb
+
+    try:
+        connection = duckdb.connect()
+    except duckdb.Error as error:
+        raise DestinationUnavailable(
+            f"DuckDB, which answers questions to a lake, cannot be started: {error}; see that this "
+            "user has memory and a writable TMPDIR, then run the same command again"
+        ) from None
+    with connection:
+        yield connection
+
+
+def _prepare(connection: "duckdb.DuckDBPyConnection", storage: Storage, spill: str) -> None:
+    for setting, value in _SETTINGS.items():
+        connection.execute(f"SET {setting} = '{value}'")
+    connection.execute("SET temp_directory = ?", [spill])
     connection.register("lake", dataset(storage))
+    _make_views(connection)
+    connection.execute("SET enable_external_access = false")
+    connection.execute("SET lock_configuration = true")
+
+
+def _make_views(connection: "duckdb.DuckDBPyConnection") -> None:
     events = f"SELECT {_event_columns()} FROM lake"  # noqa: S608 - our own names
     connection.execute(f"CREATE TEMP VIEW audit_events AS {events}")
     for table, column in _CHANGES.items():
@@ -60,9 +112,6 @@ def connect(storage: Storage) -> "duckdb.DuckDBPyConnection":
             f"CREATE TEMP VIEW {table.name} AS SELECT {_change_columns(table, column)} "  # noqa: S608 - our own names
             f"FROM (SELECT *, unnest(range(1, len({column}) + 1)) AS number FROM lake)"
         )
-    connection.execute("SET enable_external_access = false")
-    connection.execute("SET lock_configuration = true")
-    return connection
 
 
 @contextmanager
@@ -76,26 +125,80 @@ def ask(connection: "duckdb.DuckDBPyConnection", question: str) -> Iterator[pa.R
     import duckdb
 
     try:
-        yield connection.sql(question).to_arrow_reader()
-    except (duckdb.Error, pa.ArrowException) as error:
-        reason = str(error).splitlines()[0]
+        yield connection.sql(question).to_arrow_reader(ANSWER_ROWS)
+    except (duckdb.Error, pa.ArrowException, OSError) as error:
+        reason = str(error).partition("\n")[0]
         if _READING in reason:
-            raise DestinationUnavailable(
-                f"the lake cannot be read: {reason.partition(_READING)[2]}"
-            ) from error
+            told = reason.partition(_READING)[2].partition(_TRACE)[0].replace(_NAMELESS, "")
+            raise DestinationUnavailable(f"the lake cannot be read: {told}") from error
+        if isinstance(error, OSError):
+            raise  # it comes from the reader of the answer
         raise UsageError(f"the lake cannot answer that: {reason}") from error
 
 
-def dataset(storage: Storage) -> ds.Dataset:
-    """The published files, each with what its folders tell of its rows."""
-    parquet = ds.ParquetFileFormat()
-    fragments = [
-        parquet.make_fragment(
-            storage.absolute(path), storage.filesystem, partition_expression=_facts(path)
+class _Frugal(ds.FileSystemDataset):  # type: ignore[misc]
+    """The files of a lake, read one after the other, a row group at a time.
+
+    Arrow's own reader reads far ahead. It also opens the file again for each part, and by then the
+    file may have been replaced.
+    """
+
+    storage: Storage
+    paths: Sequence[str]
+
+    def scanner(
+        self,
+        columns: list[str] | None = None,
+        filter: ds.Expression | None = None,
+    ) -> "_Scanner":
+        """What DuckDB reads of the files: some columns, of the rows that may match a filter."""
+        names = self.schema.names if columns is None else columns
+        schema = pa.schema([self.schema.field(name) for name in names])
+
+        def batches(path: str) -> Iterator[pa.RecordBatch]:
+            fragment = _PARQUET.make_fragment(
+                self.storage.source(path), partition_expression=_facts(path)
+            )
+            alone = ds.FileSystemDataset([fragment], self.schema, _PARQUET)
+            for wanted in alone.get_fragments(filter):
+                for group in wanted.split_by_row_group(filter, self.schema):
+                    yield from group.scanner(
+                        schema=self.schema,
+                        columns=columns,
+                        filter=filter,
+                        batch_size=READ_ROWS,
+                        batch_readahead=0,
+                        fragment_readahead=0,
+                        use_threads=False,
+                    ).to_batches()
+
+        every = (of_one_version(partial(batches, path)) for path in self.paths)
+        return _Scanner(
+            pa.RecordBatchReader.from_batches(schema, itertools.chain.from_iterable(every))
         )
-        for path in storage.files()
-    ]
-    return ds.FileSystemDataset(fragments, _SCHEMA, parquet)
+
+
+@dataclass(frozen=True, slots=True)
+class _Scanner:
+    """What `_Frugal.scanner` gives, as far as DuckDB asks of it."""
+
+    reader: pa.RecordBatchReader
+
+    def to_reader(self) -> pa.RecordBatchReader:
+        """The rows, to be read once."""
+        return self.reader
+
+
+def dataset(storage: Storage) -> ds.Dataset:
+    """The published files. The organisation and time span of each come from its folders.
+
+    Raises:
+        DestinationUnavailable: they cannot be listed.
+    """
+    files = _Frugal([], _SCHEMA, _PARQUET)
+    with translated(storage):
+        files.storage, files.paths = storage, storage.files()
+    return files
 
 
 def files_by_lack(storage: Storage) -> Counter[tuple[str, ...]]:
@@ -108,10 +211,8 @@ def files_by_lack(storage: Storage) -> Counter[tuple[str, ...]]:
     found: Counter[tuple[str, ...]] = Counter()
     with translated(storage):
         for path in storage.files():
-            file = storage.open(path)
-            if file is not None:
-                with file:
-                    require_known(file.schema_arrow, path)
+            with published(storage, path) as file:
+                if file is not None:
                     found[tuple(lacking(file.schema_arrow))] += 1
     return found
 

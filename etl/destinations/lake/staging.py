@@ -2,16 +2,18 @@
 
 A run is a file as it is published: the only one of a new partition needs no other step.
 
-A folder belongs to one load and is named for its process, whose threads may load side by side.
-What a dead process left is removed by the next load; nothing in here is ever read as part of the
-lake.
+A folder belongs to one load and is named for its process, whose threads may load side by side. The
+load keeps a file of that name locked. The system frees the lock when the process ends. So the next
+load removes what dead processes left, and nothing else, even if its own lease is lost. Nothing in
+here is ever read as part of the lake.
 """
 
+import fcntl
 import os
 import shutil
 import stat
-import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -20,18 +22,20 @@ from typing import Final, NamedTuple, Self
 from uuid import uuid4
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from etl.destinations.lake.merging import Key, Source, merged
-from etl.destinations.lake.writing import Writer, read
+from etl.destinations.lake.writing import Writer, opened, read
 from etl.errors import DestinationUnavailable
 
-#: Rows of a run that are held in memory at once when it is merged.
+#: The most rows and bytes of a run that are held in memory at once when it is merged.
 RUN_ROWS: Final = 500
+RUN_BYTES: Final = 1024 * 1024
 #: So many runs of a partition become one, so that few are merged at once whatever their number.
 FAN_IN: Final = 16
 
 _LOADS: Final = "load-"
+#: Ends the name of the file that says, by its lock, that a load is at work.
+_LOCK: Final = ".lock"
 #: Begins the folders of this process; its number would not do, for in a container that is always 1.
 _OURS: Final = f"{_LOADS}{uuid4().hex}-"
 
@@ -74,6 +78,7 @@ class Staging:
     def __init__(self, parent: Path) -> None:
         self._parent = parent
         self._folder = parent
+        self._lock: int | None = None
         #: By partition: its runs, in lists by how often they have been merged.
         self._runs: dict[str, list[list[Run]]] = {}
         self._written = 0
@@ -84,8 +89,12 @@ class Staging:
         try:
             _make_for_owner(self._parent)
             _require_own(self._parent)
-            self._folder = Path(tempfile.mkdtemp(prefix=_OURS, dir=self._parent))
+            _clear(self._parent)
+            self._folder = self._parent / f"{_OURS}{uuid4().hex}"
+            self._lock = _lock_of(self._folder)
+            self._folder.mkdir(mode=0o700)
         except OSError as error:
+            self._remove()
             raise DestinationUnavailable(
                 f"{self._parent} cannot be written: {error.strerror}; rows wait there on their way "
                 "into the lake"
@@ -100,7 +109,7 @@ class Staging:
     ) -> None:
         if self._growing is not None:
             self._growing.file.abandon()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._remove()
 
     @property
     def partitions(self) -> list[str]:
@@ -123,6 +132,11 @@ class Staging:
     def file(self, name: str) -> Path:
         """The path of a file of that name in the folder; nothing is created."""
         return self._folder / name
+
+    def _remove(self) -> None:
+        if self._lock is not None:
+            _remove_locked(self._folder, self._lock)
+            self._lock = None
 
     def _new_run(self, partition: str, first: Key) -> "_Growing":
         self._runs.setdefault(partition, [])
@@ -174,8 +188,8 @@ class _Growing:
 
 
 def _pieces(path: Path, columns: tuple[str, ...] | None) -> Iterator[pa.Table]:
-    with pq.ParquetFile(path) as file:
-        yield from read(file, list(columns) if columns else None, rows=RUN_ROWS)
+    with opened(path) as file:
+        yield from read(file, columns, most=RUN_ROWS, size=RUN_BYTES)
 
 
 def _make_for_owner(folder: Path) -> None:
@@ -194,8 +208,44 @@ def _require_own(folder: Path) -> None:
         )
 
 
-def clear(parent: Path) -> None:
-    """Remove what dead processes left in `parent`; to be called by the lake's only writer."""
-    for folder in parent.glob(f"{_LOADS}*"):
-        if not folder.name.startswith(_OURS):
-            shutil.rmtree(folder, ignore_errors=True)
+def _clear(parent: Path) -> None:
+    """Remove what dead processes left in `parent`, and nothing of those that are at work."""
+    left = {path.with_name(path.name.removesuffix(_LOCK)) for path in parent.glob(f"{_LOADS}*")}
+    for folder in left:
+        if folder.name.startswith(_OURS):
+            continue
+        lock = _taken(_lock_path(folder))
+        if lock is not None:
+            _remove_locked(folder, lock)
+
+
+def _remove_locked(folder: Path, lock: int) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    with suppress(OSError):
+        _lock_path(folder).unlink()
+    os.close(lock)
+
+
+def _lock_path(folder: Path) -> Path:
+    return folder.with_name(folder.name + _LOCK)
+
+
+def _lock_of(folder: Path) -> int:
+    """Lock the file that says that `folder` is in use; made before the folder is."""
+    while True:
+        lock = _taken(_lock_path(folder))
+        if lock is not None and os.fstat(lock).st_nlink:
+            return lock
+        if lock is not None:  # another process has taken it for dead, between making and locking
+            os.close(lock)
+
+
+def _taken(path: Path) -> int | None:
+    """The file at `path`, made if need be and locked; None if a living process holds it."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor

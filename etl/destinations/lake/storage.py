@@ -4,21 +4,34 @@ import fcntl
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import Final, Protocol
-from urllib.parse import urlsplit
+from tempfile import NamedTemporaryFile
+from typing import Final, Protocol, TypeVar
+from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pyarrow import fs
 
+from etl.destinations.lake import bucket as bucket_module
+from etl.destinations.lake.bucket import Bucket, RemoteFile
+from etl.destinations.lake.columns import KEY, require_known
+from etl.destinations.lake.layout import MARKER, is_partition, organization_of, span_of
+from etl.destinations.lake.refusals import Replaced, StoreError
 from etl.errors import ConfigurationError, DestinationUnavailable, LeaseHeld
+from etl.window import stamp
 
-#: The part of an upload, and how much of it is in memory.
-UPLOAD_BYTES: Final = 16 * 1024 * 1024
 #: The file of a local lake that is locked while a file is published.
 LOCK: Final = "_lock"
+#: What `check` writes and removes.
+TRIAL: Final = "_check"
+_TRIAL: Final = b"audit-etl check writes this and removes it\n"
+#: Where uploads wait in a bucket, one of each organisation: a thread publishes file after file.
+_ASIDE: Final = "_staging"
+#: How often a file is read from its start while writers replace it.
+READINGS: Final = 3
+
+T = TypeVar("T")
 
 
 class Storage(Protocol):
@@ -27,22 +40,33 @@ class Storage(Protocol):
     name: str
     #: Where what is not published yet may lie: on the same file system if that matters.
     staging: Path
-    filesystem: fs.FileSystem
 
-    def absolute(self, path: str) -> str:
-        """What `filesystem` calls the file that is published as `path`."""
+    def reach(self) -> None:
+        """Raise if the files cannot be asked for; there need not be any."""
+        ...
+
+    def source(self, path: str) -> "RemoteFile | pa.NativeFile":
+        """The file at `path` as it is now: what takes its place later is never mixed in."""
         ...
 
     def open(self, path: str) -> pq.ParquetFile | None:
         """The file that is published as `path`; None if there is none."""
         ...
 
+    def read(self, path: str) -> bytes | None:
+        """What the small file that is published as `path` holds; None if there is none."""
+        ...
+
     def files(self) -> list[str]:
-        """The paths of all published files, sorted."""
+        """The paths of all published files with audits, sorted."""
+        ...
+
+    def try_writing(self) -> str | None:
+        """Write a small file as a publication does, and remove it; say what of it must stay."""
         ...
 
     def publish(self, staged: Path, path: str, confirm: Callable[[], None]) -> None:
-        """Make the staged file the one at `path`, durably.
+        """Make the staged file the one at `path`. Returns once it is durable, and checked.
 
         A reader sees the former file or this one, at every instant and after any crash.
 
@@ -60,24 +84,59 @@ class LocalStorage:
     def __init__(self, root: Path) -> None:
         self.name = str(root)
         self.staging = root / "_staging"
-        self.filesystem = fs.LocalFileSystem()
         self._root = root
 
-    def absolute(self, path: str) -> str:
+    def reach(self) -> None:
         """See `Storage`."""
-        return str(self._root / path)
+        self._root.exists()
+
+    def source(self, path: str) -> pa.NativeFile:
+        """See `Storage`."""
+        return pa.OSFile(str(self._root / path))
 
     def open(self, path: str) -> pq.ParquetFile | None:
         """See `Storage`."""
         target = self._root / path
-        return pq.ParquetFile(target) if target.exists() else None
+        return _parquet(target) if target.exists() else None
+
+    def read(self, path: str) -> bytes | None:
+        """See `Storage`."""
+        target = self._root / path
+        return target.read_bytes() if target.exists() else None
 
     def files(self) -> list[str]:
-        """See `Storage`."""
-        return sorted(
-            str(file.relative_to(self._root))
-            for file in self._root.glob("audit_events/**/*.parquet")
-        )
+        """See `Storage`; a folder that may not be read is an error, `glob` would pass it over.
+
+        Raises:
+            ConfigurationError: a folder is a link, which a listing does not follow.
+        """
+        top = self._root / "audit_events"
+        if not top.exists():
+            return []
+        found = []
+        for folder, folders, names in os.walk(top, onerror=_raise):
+            for name in folders:
+                _require_no_link(Path(folder, name))
+            paths = (str(Path(folder, name).relative_to(self._root)) for name in names)
+            found += [path for path in paths if is_partition(path)]
+        return sorted(found)
+
+    def try_writing(self) -> str | None:
+        """See `Storage`: in the folders that there are, from where files are staged."""
+        name = f"{TRIAL}-{uuid4().hex}"
+        staged = _nearest(self.staging) / name
+        target = _nearest(self._root / "audit_events") / name
+        try:
+            staged.write_bytes(_TRIAL)
+            _flush(staged)
+            staged.replace(target)
+            _require_size(target, len(_TRIAL))
+            _flush(target.parent)
+        finally:
+            for left in (staged, target):
+                with suppress(OSError):  # it is not there, or its disk is read-only
+                    left.unlink()
+        return None
 
     def publish(self, staged: Path, path: str, confirm: Callable[[], None]) -> None:
         """See `Storage`: flush the file, make its folder, rename, flush the folder.
@@ -89,98 +148,150 @@ class LocalStorage:
             LeaseHeld: such a process is there.
         """
         target = self._root / path
+        size = staged.stat().st_size
         _flush(staged)
         _make_folders(target.parent, self._root)
         with _locked(self._root / LOCK):
             confirm()
             staged.replace(target)
+            _require_size(target, size)
         _flush(target.parent)
 
 
 class ObjectStorage:
     """A prefix in a bucket of an S3-compatible object store."""
 
-    def __init__(self, bucket_and_prefix: str, filesystem: fs.FileSystem, staging: Path) -> None:
-        self.name = f"s3://{bucket_and_prefix}"
+    def __init__(self, name: str, bucket: Bucket, staging: Path) -> None:
+        self.name = f"s3://{name}"
         self.staging = staging
-        self._prefix = bucket_and_prefix
-        self.filesystem = filesystem
+        self._bucket = bucket
 
-    def absolute(self, path: str) -> str:
+    def reach(self) -> None:
         """See `Storage`."""
-        return f"{self._prefix}/{path}"
+        self._bucket.reach()
+
+    def source(self, path: str) -> RemoteFile:
+        """See `Storage`."""
+        return RemoteFile(self._bucket, path)
 
     def open(self, path: str) -> pq.ParquetFile | None:
         """See `Storage`."""
-        target = f"{self._prefix}/{path}"
-        if self.filesystem.get_file_info(target).type == fs.FileType.NotFound:
-            return None
-        return pq.ParquetFile(self.filesystem.open_input_file(target))
+        file = self._bucket.open(path)
+        return None if file is None else _parquet(file)
+
+    def read(self, path: str) -> bytes | None:
+        """See `Storage`."""
+        file = self._bucket.open(path)
+        return None if file is None else bytes(file.read())
 
     def files(self) -> list[str]:
         """See `Storage`; an error if the bucket does not exist."""
+        found = self._bucket.files("audit_events", MARKER)
+        return [path for path in found if is_partition(path)]
+
+    def try_writing(self) -> str | None:
+        """See `Storage`: an object, which only `check` wants to delete."""
+        with NamedTemporaryFile(prefix="audit-etl-check-") as file:
+            file.write(_TRIAL)
+            file.flush()
+            self.publish(Path(file.name), TRIAL, lambda: None)
         try:
-            found = self.filesystem.get_file_info(
-                fs.FileSelector(f"{self._prefix}/audit_events", recursive=True)
-            )
-        except FileNotFoundError:  # nothing there yet; a missing bucket is another error
-            return []
-        return sorted(
-            info.path.removeprefix(f"{self._prefix}/")
-            for info in found
-            if info.path.endswith(".parquet")
-        )
+            self._bucket.delete(TRIAL)
+        except StoreError as error:
+            return f"the object {TRIAL} stays, which is harmless: {error}"
+        return None
 
     def publish(self, staged: Path, path: str, confirm: Callable[[], None]) -> None:
-        """See `Storage`: one upload, which the store shows when it is complete.
+        """See `Storage`: upload the file aside, and have the store put it in place.
 
-        An object store has no lock: an upload that was confirmed completes even if the process
-        is paused in it for longer than its lease lasts. The copy is Arrow's own: an exception
-        inside a `with` on its output stream would complete the upload of half a file (arrow issue
-        40502).
+        An upload that the store cuts short, or loses, harms nothing that is published. An object
+        store has no lock: a process that is paused between the confirmation and the copy, for
+        longer than its lease lasts, still replaces the file.
         """
+        aside = f"{_ASIDE}/{_owner(path)}"
+        self._bucket.put(aside, staged)
         confirm()
-        fs.copy_files(
-            str(staged),
-            f"{self._prefix}/{path}",
-            source_filesystem=fs.LocalFileSystem(),
-            destination_filesystem=self.filesystem,
-            chunk_size=UPLOAD_BYTES,
-        )
+        self._bucket.move(aside, path, staged)
 
 
 def storage_of(url: str, environment: Mapping[str, str], scratch: Path) -> Storage:
     """The storage that a `parquet:` or `parquet+s3:` URL names.
 
     Args:
-        url: the destination.
-        environment: AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, AWS_REGION and AWS_DEFAULT_REGION are
-            read here; credentials as Arrow finds them: variables, profile, instance.
+        url: the destination. What follows `://` is taken literally: `#` and `%` are characters.
+        environment: see `Bucket`.
         scratch: a local folder for what is on its way to a bucket.
 
     Raises:
-        ConfigurationError: the URL names no bucket.
+        ConfigurationError: the URL names no bucket, or no prefix that can be.
     """
-    parts = urlsplit(url)
-    if parts.scheme == "parquet":
-        return LocalStorage(Path(parts.path))
-    if not parts.netloc:
+    scheme, _, rest = url.partition("://")
+    if scheme == "parquet":
+        return LocalStorage(Path(rest))
+    bucket, _, path = rest.partition("/")
+    prefix = path.strip("/")
+    if not bucket:
         raise ConfigurationError("destination: write parquet+s3://BUCKET/PREFIX")
-    prefix = f"{parts.netloc}/{parts.path.strip('/')}".rstrip("/")
-    return ObjectStorage(prefix, filesystem(environment), scratch)
+    name = f"{bucket}/{prefix}".rstrip("/")
+    return ObjectStorage(name, Bucket(bucket, prefix, environment, bucket_module.PATIENCE), scratch)
 
 
-def filesystem(environment: Mapping[str, str]) -> fs.FileSystem:
-    """The object store that the environment's AWS variables name."""
-    endpoint = environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL")
-    region = environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION")
-    if endpoint is None:
-        return fs.S3FileSystem(region=region)
-    scheme, _, host = endpoint.rpartition("://")
-    return fs.S3FileSystem(
-        region=region or "us-east-1",
-        endpoint_override=host,
-        scheme=scheme or "https",
+def of_one_version(read: Callable[[], Iterator[T]]) -> Iterator[T]:
+    """What `read` gives of one file, and once more from its start if that is replaced meanwhile.
+
+    Raises:
+        Replaced: it was replaced after it had given something, or too often.
+    """
+    for left in reversed(range(READINGS)):
+        given = False
+        try:
+            for item in read():
+                given = True
+                yield item
+        except Replaced:
+            if given or not left:
+                raise
+        else:
+            return
+
+
+@contextmanager
+def published(storage: Storage, path: str) -> Iterator[pq.ParquetFile | None]:
+    """The file that is published as `path`, open in the block; None if there is none.
+
+    Raises:
+        DestinationUnavailable: it is there, and is no whole file of audits.
+        SchemaBehind: a newer program wrote it.
+    """
+    try:
+        file = storage.open(path)
+        with file or nullcontext():
+            if file is not None:
+                _require_audits(file, path)
+            yield file
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
+        if isinstance(error, StoreError) or getattr(error, "errno", None) is not None:
+            raise  # the disk or the store failed, not the file
+        raise _damaged(storage, path, str(error)) from error
+
+
+def _require_audits(file: pq.ParquetFile, path: str) -> None:
+    columns = file.schema_arrow
+    require_known(columns, path)
+    missing = [name for name in KEY if name not in columns.names]
+    if missing:
+        raise pa.ArrowInvalid(f"it has no column {' and no column '.join(missing)}")
+
+
+def _damaged(storage: Storage, path: str, reason: str) -> DestinationUnavailable:
+    """What to say of a published file whose content is not audits as we write them."""
+    span, why = span_of(path), " ".join(reason.split()).rstrip(".")
+    return DestinationUnavailable(
+        f"{storage.name}/{path} is no whole file of audits: {why}. "
+        "Restore it from a backup. If there is none, remove it and run `audit-etl verify --from "
+        f"{stamp(span.start)} --to {stamp(span.end)} --organization {organization_of(path)} "
+        "--repair`, without --to if that is yet to come: it loads what the organisation still "
+        "shows. Nothing that was in work counts as done"
     )
 
 
@@ -219,6 +330,40 @@ def _locked(path: Path) -> Iterator[None]:
             yield
         finally:
             os.close(descriptor)
+
+
+def _parquet(source: Path | RemoteFile) -> pq.ParquetFile:
+    """An open file. Column by column: Arrow's `pre_buffer` would hold all that was read of it."""
+    return pq.ParquetFile(source, pre_buffer=False)
+
+
+def _nearest(folder: Path) -> Path:
+    """The folder, or the nearest above it that exists, in which it would be made."""
+    return next(above for above in (folder, *folder.absolute().parents) if above.exists())
+
+
+def _owner(path: str) -> str:
+    """Whose file it is: the folder of an organisation, or the file's own name at the top."""
+    return path.split("/")[:2][-1]
+
+
+def _require_no_link(folder: Path) -> None:
+    if folder.is_symlink():
+        raise ConfigurationError(
+            f"{folder} is a symbolic link, behind which files cannot be replaced in one step: move "
+            "the folder back, mount the other disk there, or move the whole lake and set the "
+            "destination"
+        )
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def _require_size(file: Path, size: int) -> None:
+    found = file.stat().st_size
+    if found != size:
+        raise OSError(f"{file} has {found} bytes instead of {size} after it was moved there")
 
 
 def _make_folders(folder: Path, root: Path) -> None:

@@ -1,6 +1,10 @@
-"""A partition's file: written in row groups, read a piece at a time."""
+"""A partition's file: written in row groups, read a piece at a time.
 
-from collections.abc import Iterable, Iterator
+Both are bounded in bytes and in rows, because an audit may take a hundred bytes or megabytes. One
+that is larger than a bound is a piece by itself.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -11,11 +15,12 @@ import pyarrow.parquet as pq
 
 from etl.destinations.lake.columns import COLUMNS, KEY
 
-#: Arrow bytes and rows of a row group: what is in memory while a file is written.
+#: The most Arrow bytes and rows of a row group: what is in memory while a file is written.
 ROW_GROUP_BYTES: Final = 8 * 1024 * 1024
 ROW_GROUP_ROWS: Final = 50_000
-#: Rows of a file that are read at once.
-READ_ROWS: Final = 2_000
+#: The most rows and Arrow bytes of a file that are read at once.
+READ_ROWS: Final = 1_000
+READ_BYTES: Final = 2 * 1024 * 1024
 #: Columns whose values repeat; a dictionary of the others would only cost time.
 REPEATING: Final = [
     "service_name",
@@ -34,7 +39,9 @@ REPEATING: Final = [
 class Writer:
     """Writes one file, for its owner only; it is whole once `close` has returned."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, most: int | None = None, size: int | None = None) -> None:
+        self._most = most or ROW_GROUP_ROWS
+        self._size = size or ROW_GROUP_BYTES
         path.touch(mode=0o600)
         self._file = pq.ParquetWriter(
             path, COLUMNS, compression="zstd", compression_level=1, use_dictionary=REPEATING
@@ -45,16 +52,20 @@ class Writer:
 
     def write(self, rows: pa.Table) -> None:
         """Add rows, `COLUMNS`, after those before."""
-        self._held.append(rows)
-        self._held_bytes += rows.nbytes
-        self._held_rows += rows.num_rows
-        if self._held_bytes >= ROW_GROUP_BYTES or self._held_rows >= ROW_GROUP_ROWS:
-            self._flush()
+        for piece in cut(rows, self._most, self._size):
+            size = piece.nbytes
+            if (
+                self._held_bytes + size > self._size
+                or self._held_rows + piece.num_rows > self._most
+            ):
+                self._flush()
+            self._held.append(piece)
+            self._held_bytes += size
+            self._held_rows += piece.num_rows
 
     def close(self) -> None:
         """Write what is left."""
-        if self._held:
-            self._flush()
+        self._flush()
         self._file.close()
 
     def abandon(self) -> None:
@@ -63,7 +74,8 @@ class Writer:
             self._file.close()
 
     def _flush(self) -> None:
-        self._file.write_table(pa.concat_tables(self._held))
+        if self._held:
+            self._file.write_table(pa.concat_tables(self._held))
         self._held = []
         self._held_bytes = self._held_rows = 0
 
@@ -80,33 +92,68 @@ def write(path: Path, tables: Iterable[pa.Table]) -> None:
         raise
 
 
+def cut(rows: pa.Table, most: int, size: int) -> Iterator[pa.Table]:
+    """The same rows in order, in tables of at most `most` rows and `size` bytes; none is empty."""
+    if rows.num_rows <= 1 or (rows.num_rows <= most and rows.nbytes <= size):
+        if rows.num_rows:
+            yield rows
+        return
+    half = rows.num_rows // 2
+    yield from cut(rows.slice(0, half), most, size)
+    yield from cut(rows.slice(half), most, size)
+
+
+def opened(path: Path) -> pq.ParquetFile:
+    """A local file; with `pre_buffer` Arrow would hold every byte that it has read of it."""
+    return pq.ParquetFile(path, pre_buffer=False)
+
+
 def read(
     file: pq.ParquetFile,
-    columns: list[str] | None = None,
+    columns: Sequence[str] | None = None,
     since: datetime | None = None,
-    rows: int = READ_ROWS,
+    most: int | None = None,
+    size: int | None = None,
 ) -> Iterator[pa.Table]:
-    """Its rows a piece at a time.
+    """Its rows a piece at a time. What is in memory is of one row group.
 
     Args:
         file: open.
         columns: all of them unless some are named.
         since: row groups that end before this event time are passed over.
-        rows: of a piece, at most.
+        most: rows of a piece; `READ_ROWS` unless given.
+        size: bytes of a piece; `READ_BYTES` unless given.
     """
-    groups = [n for n in range(file.num_row_groups) if _reaches(file, n, since)]
-    for batch in file.iter_batches(rows, row_groups=groups, columns=columns, use_threads=False):
-        yield pa.Table.from_batches([batch])
+    most, size = most or READ_ROWS, size or READ_BYTES
+    for number in range(file.num_row_groups):
+        group = file.metadata.row_group(number)
+        if _reaches(group, since):
+            rows = max(1, min(most, group.num_rows * size // max(1, _size(group, columns))))
+            if rows >= group.num_rows:
+                yield from cut(file.read_row_group(number, columns, use_threads=False), most, size)
+                continue
+            for batch in file.iter_batches(
+                rows, row_groups=[number], columns=columns, use_threads=False
+            ):
+                yield from cut(pa.Table.from_batches([batch]), most, size)
 
 
-def _reaches(file: pq.ParquetFile, group: int, since: datetime | None) -> bool:
+def _chunks(group: pq.RowGroupMetaData) -> Iterator[pq.ColumnChunkMetaData]:
+    return map(group.column, range(group.num_columns))
+
+
+def _size(group: pq.RowGroupMetaData, columns: Sequence[str] | None) -> int:
+    """The bytes of columns in a row group, all of them unless some are named."""
+    return sum(
+        chunk.total_uncompressed_size
+        for chunk in _chunks(group)
+        if columns is None or chunk.path_in_schema.partition(".")[0] in columns
+    )
+
+
+def _reaches(group: pq.RowGroupMetaData, since: datetime | None) -> bool:
     """Whether a row group may hold audits of `since` or later."""
     if since is None:
         return True
-    columns = file.metadata.row_group(group)
-    for number in range(columns.num_columns):
-        column = columns.column(number)
-        if column.path_in_schema == KEY[0]:
-            known = column.statistics
-            return known is None or not known.has_min_max or bool(known.max >= since)
-    return True
+    known = next(c.statistics for c in _chunks(group) if c.path_in_schema == KEY[0])
+    return known is None or not known.has_min_max or bool(known.max >= since)

@@ -1,0 +1,1 @@
+"""Databases: connections, tables, migrations, and what each error means to a user."""

@@ -1,0 +1,343 @@
+"""The tables, declared once: Alembic, the loaders and the documents all read this.
+
+Texts have no length limit but for what a primary key needs. Times are UTC. What the contract
+calls JSON is JSONB on PostgreSQL, JSON on MySQL and MariaDB, text on SQLite. Identifiers compare
+byte by byte on every database, so that two ids that differ only in case are two ids.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import mysql, postgresql
+from sqlalchemy.engine import Dialect
+from sqlalchemy.types import TypeDecorator, TypeEngine
+
+#: The migration that this version of the program needs; a test holds it against `migrations/`.
+HEAD: Final = "0002"
+
+#: Where Alembic keeps the version of these tables: other programs have an `alembic_version`.
+VERSION_TABLE: Final = "audit_etl_version"
+
+#: The version of tables that stand without that one: 0.1.0 kept it in `alembic_version`.
+FIRST: Final = "0001"
+
+metadata: Final = sa.MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    }
+)
+
+#: How much of a text an index of MySQL or MariaDB holds, in characters.
+_INDEXED_CHARACTERS: Final = 100
+
+#: Of `YYYY-MM-DD HH:MM:SS.mmm`.
+_TIME_LENGTH: Final = 23
+
+
+class UtcTime(TypeDecorator[datetime]):
+    """An aware UTC datetime of whole milliseconds.
+
+    TIMESTAMPTZ(3) on PostgreSQL, DATETIME(3) in UTC on MySQL and MariaDB, and on SQLite the text
+    `YYYY-MM-DD HH:MM:SS.mmm`, which sorts as time does.
+    """
+
+    impl = sa.DateTime
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """The database's own type."""
+        if dialect.name == "postgresql":
+            return dialect.type_descriptor(postgresql.TIMESTAMP(timezone=True, precision=3))
+        if dialect.name in {"mysql", "mariadb"}:
+            return dialect.type_descriptor(mysql.DATETIME(fsp=3))
+        return dialect.type_descriptor(sa.String(_TIME_LENGTH))
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | str | None:
+        """What the driver is given for `value`."""
+        return None if value is None else bound_time(value, dialect.name)
+
+    def process_result_value(
+        self,
+        value: datetime | str | None,
+        dialect: Dialect,  # noqa: ARG002 - SQLAlchemy's signature
+    ) -> datetime | None:
+        """The aware datetime of what the driver gave."""
+        return None if value is None else read_time(value)
+
+
+def bound_time(value: datetime, dialect_name: str) -> datetime | str:
+    """`value`, an aware datetime, as a driver of the dialect takes it in plain SQL."""
+    if value.tzinfo is not UTC:
+        value = value.astimezone(UTC)
+    if dialect_name == "sqlite":
+        return text_time(value)
+    if value.microsecond % 1000:
+        value = value.replace(microsecond=value.microsecond // 1000 * 1000)
+    return value if dialect_name == "postgresql" else value.replace(tzinfo=None)
+
+
+#: The numbers from 0, in two digits and in three.
+_TWO: Final = [f"{number:02}" for number in range(60)]
+_THREE: Final = [f"{number:03}" for number in range(1000)]
+
+
+def text_time(value: datetime) -> str:
+    """The text `YYYY-MM-DD HH:MM:SS.mmm` of an instant whose time zone is UTC.
+
+    It is `isoformat(" ", "milliseconds")` without the offset, in half of the time.
+    """
+    return (
+        f"{value.year:04}-{_TWO[value.month]}-{_TWO[value.day]} {_TWO[value.hour]}:"
+        f"{_TWO[value.minute]}:{_TWO[value.second]}.{_THREE[value.microsecond // 1000]}"
+    )
+
+
+def read_time(value: datetime | str) -> datetime:
+    """The aware UTC datetime of what a driver gave for a column of `UtcTime`."""
+    instant = datetime.fromisoformat(value) if isinstance(value, str) else value
+    return instant.astimezone(UTC) if instant.tzinfo else instant.replace(tzinfo=UTC)
+
+
+def _table(name: str, *items: sa.schema.SchemaItem) -> sa.Table:
+    return sa.Table(
+        name,
+        metadata,
+        *items,
+        mysql_engine="InnoDB",
+        mysql_charset="utf8mb4",
+        mysql_collate="utf8mb4_bin",
+        mariadb_engine="InnoDB",
+        mariadb_charset="utf8mb4",
+        mariadb_collate="utf8mb4_bin",
+    )
+
+
+#: PostgreSQL's order of texts byte by byte. Another order comes from the system's libraries, whose
+#: update can leave an index unsorted: a key that is there would not be found, and inserted again.
+_BYTE_ORDER: Final = "C"
+
+
+def _string(length: int) -> sa.String:
+    """A text of up to `length` characters."""
+    in_bytes = sa.String(length, collation=_BYTE_ORDER)
+    return sa.String(length).with_variant(in_bytes, "postgresql")
+
+
+_Text = (
+    sa.Text()
+    .with_variant(sa.Text(collation=_BYTE_ORDER), "postgresql")
+    .with_variant(mysql.LONGTEXT(), "mysql", "mariadb")
+)
+_Json = (
+    sa.Text()
+    .with_variant(postgresql.JSONB(), "postgresql")
+    .with_variant(mysql.JSON(), "mysql", "mariadb")
+)
+_Name = _string(64)
+
+#: `Column.info` of a JSON column: what it holds, for destinations that have types for it.
+SHAPE: Final = "shape"
+TEXTS: Final = {SHAPE: "list of texts"}
+TEXT_MAP: Final = {SHAPE: "map of texts"}
+_Id = _string(255)
+
+
+def _index(table: str, *columns: str) -> sa.Index:
+    """An index for one of docs/questions.md; texts count for their first characters on MySQL.
+
+    None begins with the organisation: a planner without statistics would take such an index for
+    the loader's look-up of ids, which is the primary key's, and read the whole organisation.
+    """
+    lengths = {column: _INDEXED_CHARACTERS for column in columns if column != "event_date"}
+    return sa.Index(
+        f"ix_{table}_{'_'.join(columns)}", *columns, mysql_length=lengths, mariadb_length=lengths
+    )
+
+
+audit_events: Final = _table(
+    "audit_events",
+    sa.Column("organization", _Name, primary_key=True),
+    sa.Column("id", _Id, primary_key=True),
+    sa.Column("event_date", UtcTime(), nullable=False),
+    sa.Column("service_name", _Text),
+    sa.Column("action", _Text),
+    sa.Column("entity_type", _Text),
+    sa.Column("entity_id", _Text),
+    sa.Column("entity_name", _Text),
+    sa.Column("level", _Text),
+    sa.Column("status", _Text),
+    sa.Column("application", _Text),
+    sa.Column("user_id", _Text),
+    sa.Column("user_name", _Text),
+    sa.Column("user_home_org_id", _Text),
+    sa.Column("client_id", _Text),
+    sa.Column("message", _Text),
+    sa.Column("transaction_id", _Text),
+    sa.Column("transaction_action", _Text),
+    sa.Column("transaction_initiator", sa.Boolean(create_constraint=False)),
+    sa.Column("remote_ips", _Json, info=TEXTS),
+    sa.Column("message_params", _Json, info=TEXT_MAP),
+    sa.Column("context", _Json, info=TEXT_MAP),
+    sa.Column("raw", _Text, nullable=False),
+    sa.Column("loaded_at", UtcTime(), nullable=False),
+    _index("audit_events", "event_date"),
+    _index("audit_events", "service_name", "event_date"),
+    _index("audit_events", "entity_id", "event_date"),
+    _index("audit_events", "user_id", "event_date"),
+)
+
+audit_property_changes: Final = _table(
+    "audit_property_changes",
+    sa.Column("organization", _Name, primary_key=True),
+    sa.Column("event_id", _Id, primary_key=True),
+    sa.Column("position", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("property", _Text),
+    sa.Column("old_values", _Json, info=TEXTS),
+    sa.Column("new_values", _Json, info=TEXTS),
+)
+
+audit_entity_changes: Final = _table(
+    "audit_entity_changes",
+    sa.Column("organization", _Name, primary_key=True),
+    sa.Column("event_id", _Id, primary_key=True),
+    sa.Column("position", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("entity_type", _Text),
+    sa.Column("entity_id", _Text),
+    sa.Column("entity_name", _Text),
+    sa.Column("old_values", _Json, info=TEXTS),
+    sa.Column("new_values", _Json, info=TEXTS),
+)
+
+early_audits: Final = _table(
+    "early_audits",
+    sa.Column("organization", _Name, primary_key=True),
+    sa.Column("id", _Id, primary_key=True),
+    sa.Column("loaded_at", UtcTime(), nullable=False),
+)
+
+audit_services: Final = _table(
+    "audit_services",
+    sa.Column("organization", _Name, primary_key=True),
+    sa.Column("service", _string(128), primary_key=True),
+    sa.Column("entity_type", _string(128), primary_key=True),
+    sa.Column("action", _string(128), primary_key=True),
+    sa.Column("realtime", sa.Boolean(create_constraint=False), nullable=False),
+    sa.Column("first_seen", UtcTime(), nullable=False),
+    sa.Column("last_seen", UtcTime(), nullable=False),
+)
+
+_Serial = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+
+audit_rejects: Final = _table(
+    "audit_rejects",
+    sa.Column("organization", _Name, primary_key=True),
+    sa.Column("digest", _string(64), primary_key=True),  # SHA-256 of raw: asked twice, kept once
+    sa.Column("reason", _Text, nullable=False),
+    sa.Column("raw", _Text, nullable=False),
+    sa.Column("received_at", UtcTime(), nullable=False),
+)
+
+watermarks: Final = _table(
+    "watermarks",
+    sa.Column("organization", _Name, primary_key=True),
+    sa.Column("stream", _string(128), primary_key=True),
+    sa.Column("begins_at", UtcTime(), nullable=False),
+    sa.Column("watermark", UtcTime(), nullable=False),
+    sa.Column("updated_at", UtcTime(), nullable=False),
+)
+
+receipts: Final = _table(
+    "receipts",
+    sa.Column("receipt_id", _Serial, primary_key=True, autoincrement=True),
+    sa.Column("organization", _Name, nullable=False),
+    sa.Column("stream", _string(128), nullable=False),
+    sa.Column("window_start", UtcTime(), nullable=False),
+    sa.Column("window_end", UtcTime(), nullable=False),
+    sa.Column("query_id", _Id, nullable=False),
+    sa.Column("events", sa.BigInteger, nullable=False),
+    sa.Column("new_events", sa.BigInteger, nullable=False),
+    sa.Column("rejects", sa.BigInteger, nullable=False),
+    sa.Column("requests", sa.BigInteger, nullable=False),
+    sa.Column("schedule", _Name, nullable=False),
+    sa.Column("started_at", UtcTime(), nullable=False),
+    sa.Column("loaded_at", UtcTime(), nullable=False),
+    #: NULL for 0.1.0, which did not count them.
+    sa.Column("repeated", sa.BigInteger),
+    sa.Index("ix_receipts_stream_window", "organization", "stream", "window_end", "window_start"),
+)
+
+#: Receipts of time that was not over when they were written, because a clock was wrong.
+void_receipts: Final = _table(
+    "void_receipts",
+    sa.Column("receipt_id", sa.BigInteger, primary_key=True, autoincrement=False),
+    *(
+        sa.Column(column.name, column.type, nullable=column.nullable)
+        for column in receipts.c
+        if column.name != "receipt_id"
+    ),
+    # In the key, since SQLite gives the number of a receipt that was removed to another one.
+    sa.Column("voided_at", UtcTime(), primary_key=True),
+)
+
+late_arrivals: Final = _table(
+    "late_arrivals",
+    sa.Column("organization", _Name, primary_key=True),
+    sa.Column("stream", _string(128), primary_key=True),
+    sa.Column("month", _string(7), primary_key=True),  # of the load, YYYY-MM
+    sa.Column("service", _string(128), primary_key=True),
+    sa.Column("over_seconds", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("audits", sa.BigInteger, nullable=False),
+)
+
+verifications: Final = _table(
+    "verifications",
+    sa.Column("verification_id", _Serial, primary_key=True, autoincrement=True),
+    sa.Column("organization", _Name, nullable=False),
+    sa.Column("stream", _string(128), nullable=False),
+    sa.Column("window_start", UtcTime(), nullable=False),
+    sa.Column("window_end", UtcTime(), nullable=False),
+    sa.Column("events", sa.BigInteger, nullable=False),
+    sa.Column("missing", sa.BigInteger, nullable=False),
+    sa.Column("extra", sa.BigInteger, nullable=False),
+    sa.Column("repaired", sa.BigInteger, nullable=False),
+    sa.Column("verified_at", UtcTime(), nullable=False),
+    #: The program that compared, with its version; NULL for 0.1.0.
+    sa.Column("verified_by", _string(64)),
+    sa.Index("ix_verifications_stream", "organization", "stream"),
+)
+
+queries: Final = _table(
+    "queries",
+    sa.Column("organization", _Name, primary_key=True),
+    sa.Column("stream", _string(128), primary_key=True),
+    sa.Column("window_start", UtcTime(), primary_key=True),
+    sa.Column("window_end", UtcTime(), primary_key=True),
+    sa.Column("query_id", _Id, nullable=False),
+    sa.Column("schedule", _Name, nullable=False),
+    sa.Column("asked_at", UtcTime(), nullable=False),
+    #: When the window failed for good, the query asked again; NULL while it is under way.
+    sa.Column("failed_at", UtcTime()),
+)
+
+#: What must be the same at each run: the ledger, the lake, the organisation behind a name.
+identities: Final = _table(
+    "identities",
+    sa.Column("kind", _string(32), primary_key=True),
+    sa.Column("name", _Name, primary_key=True),
+    sa.Column("identity", _Text, nullable=False),
+    sa.Column("recorded_at", UtcTime(), nullable=False),
+)
+
+leases: Final = _table(
+    "leases",
+    sa.Column("name", _string(200), primary_key=True),
+    sa.Column("holder", _string(255), nullable=False),
+    sa.Column("token", sa.BigInteger, nullable=False),
+    sa.Column("acquired_at", UtcTime(), nullable=False),
+    sa.Column("expires_at", UtcTime(), nullable=False),
+)

@@ -1,0 +1,351 @@
+"""One HTTP request and its answer, by the rules that hold for all of them.
+
+Timeouts always, for the whole of an answer too; redirects never followed; certificates verified;
+proxies, NO_PROXY and REQUESTS_CA_BUNDLE as `requests` takes them from the environment, but no
+.netrc; answers read to a limit. A request that comes to nothing is a `Mishap`, not an exception:
+what `requests` raises would carry the request, with its Authorization header, and its URL.
+"""
+
+import logging
+import os
+import re
+import socket
+import ssl
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from io import BytesIO
+from typing import Final
+from urllib.parse import quote, urlencode, urlsplit
+
+import requests
+import urllib3
+from requests.auth import AuthBase
+
+from etl import __version__
+from etl.encryption import is_loopback
+from etl.errors import ConfigurationError
+from etl.genesys.client.clock import Clock, OrganizationClock
+from etl.genesys.client.failures import Answer, Mishap, Refusal, http_date, shortened
+from etl.genesys.client.retries import Patience
+from etl.genesys.client.session import Session
+from etl.genesys.client.tally import count_request
+from etl.wire import TOO_LARGE_CODE
+
+USER_AGENT: Final = f"audit-etl/{__version__} (+python-requests/{requests.__version__})"
+
+#: No answer is read further: 500 audits of 256 KiB each, where 1.6 kB is usual. A hostile server
+#: can take this much memory of each thread, and an honest one is asked for a smaller page.
+BODY_BYTES_MAX: Final = 128 * 1024 * 1024
+#: Of an answer that says no, this much is read.
+ERROR_BYTES_MAX: Final = 64 * 1024
+_CHUNK_BYTES: Final = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request, but for the host and the credentials.
+
+    Attributes:
+        path: URL-encoded.
+        template: the path for messages, with `{id}` where the id stands; None if it holds none.
+        query: parameters, to be encoded.
+    """
+
+    method: str
+    path: str
+    template: str | None = None
+    query: Sequence[tuple[str, str]] = ()
+    body: bytes | None = field(default=None, repr=False)
+    content_type: str = "application/json"
+
+    @property
+    def operation(self) -> str:
+        """What messages call it; holds no id and no parameter."""
+        return f"{self.method} {self.template or self.path}"
+
+    def url(self, base: str) -> str:
+        """The URL below `base`, each parameter encoded, odd characters of a cursor included."""
+        query = urlencode(self.query, quote_via=quote, errors="surrogatepass")
+        return f"{base}{self.path}{'?' if query else ''}{query}"
+
+
+class _WithoutQueries(logging.Filter):
+    """Cuts the query off every URL that is logged: a presigned one is a credential."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Let every record pass, its arguments without what follows a question mark."""
+        if isinstance(record.args, tuple):
+            record.args = tuple(
+                value.partition("?")[0] if isinstance(value, str) else value
+                for value in record.args
+            )
+        return True
+
+
+#: At DEBUG it logs the path of each request, query included.
+logging.getLogger("urllib3.connectionpool").addFilter(_WithoutQueries())
+
+
+class Exchange:
+    """Sends requests for one organisation, counts them, and learns its time.
+
+    May be used from several threads: no two share an HTTP session at any time, and there are as
+    many sessions as requests were ever under way at once, each with its connection kept open.
+
+    Attributes:
+        time: the organisation's time.
+    """
+
+    def __init__(
+        self, clock: Clock, patience: Patience, body_bytes_max: int = BODY_BYTES_MAX
+    ) -> None:
+        self._clock = clock
+        self._patience = patience
+        self._body_bytes_max = body_bytes_max
+        self._lock = threading.Lock()
+        self._idle: list[requests.Session] = []
+        self._count = 0
+        self.time = OrganizationClock(clock)
+
+    @property
+    def count(self) -> int:
+        """Requests sent so far."""
+        with self._lock:
+            return self._count
+
+    def close(self) -> None:
+        """Close all connections; call it when no thread sends any more."""
+        with self._lock:
+            for session in self._idle:
+                session.close()
+
+    def counted(self) -> None:
+        """Count a request that is about to be sent.
+
+        Raises:
+            Stopped: it must not be sent, a signal asked to stop.
+        """
+        self._clock.check()
+        count_request()
+        with self._lock:
+            self._count += 1
+
+    def send(self, base: str, call: Call, auth: AuthBase) -> Answer | Refusal | Mishap:
+        """Send `call` to `base` once.
+
+        Returns:
+            the answer, whatever its status; a refusal only if the answer is larger than is read.
+
+        Raises:
+            ConfigurationError: a proxy or a private CA is set, but to nothing that can be used.
+            Stopped: a signal asked to stop; nothing was sent.
+        """
+        self.counted()
+        try:
+            return self._exchange(base, call, auth)
+        except OSError as error:  # which all exceptions of requests are
+            mishap = mishap_of(call.operation, base, error)
+        return mishap
+
+    def _exchange(self, base: str, call: Call, auth: AuthBase) -> Answer | Refusal:
+        sent = self._clock.monotonic()
+        with (
+            self._session() as session,
+            session.request(
+                call.method,
+                call.url(base),
+                data=call.body,
+                headers={"Content-Type": call.content_type} if call.body is not None else None,
+                auth=auth,
+                proxies=no_proxy_on_loopback(base),
+                timeout=self._patience.timeout,
+                allow_redirects=False,
+                stream=True,
+            ) as response,
+        ):
+            refused = response.status_code >= 400
+            if not refused:  # a refusal may be a proxy's
+                fresh = call.method == "POST" and "Age" not in response.headers
+                self.time.heard(http_date(response.headers.get("Date")), sent, fresh=fresh)
+            body = self._read(response, ERROR_BYTES_MAX if refused else self._body_bytes_max)
+            if len(body) > self._body_bytes_max:
+                return Refusal(
+                    call.operation,
+                    response.status_code,
+                    TOO_LARGE_CODE,
+                    f"the answer is larger than {self._body_bytes_max} bytes",
+                )
+            return Answer(response.status_code, response.headers, body)
+
+    def _read(self, response: requests.Response, limit: int) -> bytes:
+        """The body, but not much more than `limit` bytes of it."""
+        body = BytesIO()
+        for part in arriving(response, self._clock, self._patience.answer_seconds):
+            body.write(part)
+            if body.tell() > limit:
+                break
+        return body.getvalue()
+
+    @contextmanager
+    def _session(self) -> Iterator[requests.Session]:
+        """A session for this thread alone during the block: the last one that was given back."""
+        with self._lock:
+            session = self._idle.pop() if self._idle else new_session(self._patience.answer_seconds)
+        try:
+            yield session
+        finally:
+            with self._lock:
+                self._idle.append(session)
+
+
+def arriving(response: requests.Response, clock: Clock, seconds: float) -> Iterator[bytes]:
+    """The body of an answer, inflated, in whatever parts it arrives.
+
+    The read timeout is for each part: a server that sends a drop now and then would hold us for
+    ever, so `seconds` bound the whole.
+
+    Raises:
+        requests.RequestException: it broke off, cannot be inflated, or took longer.
+    """
+    until = clock.monotonic() + seconds
+    try:
+        while part := response.raw.read1(_CHUNK_BYTES, decode_content=True):
+            yield part
+            if clock.monotonic() > until:
+                raise requests.exceptions.ReadTimeout from TimeoutError()
+    except urllib3.exceptions.HTTPError as error:
+        raise requests.exceptions.ConnectionError(error) from error
+
+
+def new_session(head_seconds: float) -> requests.Session:
+    """A session that says who we are. See `Session`."""
+    session = Session(head_seconds)
+    session.headers.update({"User-Agent": USER_AGENT, "Accept": "application/json"})
+    return session
+
+
+def no_proxy_on_loopback(url: str) -> dict[str, str] | None:
+    """What to tell `requests` so that this machine is not asked for through a proxy."""
+    host = urlsplit(url).hostname or ""
+    return {"no_proxy": host} if is_loopback(host) else None
+
+
+def mishap_of(operation: str, url: str, error: OSError) -> Mishap:
+    """What to tell of a request that came to nothing. Of `url`, only the host is told.
+
+    Raises:
+        ConfigurationError: it is our environment that is at fault.
+    """
+    host = urlsplit(url).hostname or "the host"
+    if isinstance(error, requests.exceptions.InvalidSchema | requests.exceptions.InvalidURL):
+        raise ConfigurationError(
+            f"{host} cannot be asked through the proxy that is set; see HTTPS_PROXY and ALL_PROXY"
+        ) from None
+    if not isinstance(error, requests.RequestException):
+        raise _unreadable_bundle() from None
+    _require_files(_root_of(error))
+    reason, remedy = _told(error)
+    return Mishap(operation, host, reason, remedy)
+
+
+#: A variable that Python has TLS write its keys by.
+_KEY_LOG: Final = "SSLKEYLOGFILE"
+
+
+#: What OpenSSL says of a file that holds no certificate, and of an answer that is no TLS.
+_NO_CERTIFICATE: Final = "NO_CERTIFICATE_OR_CRL_FOUND"
+_NO_TLS: Final = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"})
+
+
+def _require_files(root: BaseException) -> None:
+    """Raise ConfigurationError if a request failed for a file that our environment names."""
+    if isinstance(root, OSError) and root.filename and root.filename == os.getenv(_KEY_LOG):
+        raise ConfigurationError(
+            f"{_KEY_LOG}: {root.filename} cannot be written: {root.strerror}; name another file, "
+            "or unset it"
+        ) from None
+    if isinstance(root, ssl.SSLError) and root.reason == _NO_CERTIFICATE:
+        raise _unreadable_bundle() from None
+
+
+def _unreadable_bundle() -> ConfigurationError:
+    """What to say of the certificates that `requests` takes, which cannot be read."""
+    names = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+    named = next((f"{name}: {os.environ[name]}" for name in names if os.getenv(name)), "certifi")
+    return ConfigurationError(
+        f"{named} has no certificate that can be read; name a file of certificates in PEM, or "
+        "unset it"
+    )
+
+
+#: How `http.client` tells of a proxy that does not connect us: its status, and its own words.
+_TUNNEL: Final = re.compile(r"Tunnel connection failed: (\d{3})")
+
+
+def _told(error: requests.RequestException) -> tuple[str, str]:
+    """What happened, about the host, and what to do about it."""
+    root = _root_of(error)
+    if isinstance(error, requests.exceptions.ProxyError):
+        return _of_proxy(root)
+    network = "see the network, and HTTPS_PROXY if this machine needs a proxy"
+    match root:
+        case ssl.SSLError():
+            return _of_server(root)
+        case socket.gaierror():
+            return "has no address", "check the region, and HTTPS_PROXY if this machine needs one"
+        case TimeoutError():
+            return "did not answer in time", network
+        case OSError(strerror=str(text)):
+            return shortened(f"cannot be reached: {text}"), network
+        case _:
+            return "broke off its answer, or gave one that is not HTTP", network
+
+
+def _root_of(error: BaseException) -> BaseException:
+    """What began it: of an error of TLS behind a proxy, urllib3 keeps that as an argument alone."""
+    while (inner := error.__cause__ or error.__context__) is not None:
+        error = inner
+    inner = error.args[0] if isinstance(error, urllib3.exceptions.SSLError) else None
+    return inner if isinstance(inner, ssl.SSLError) else error
+
+
+def _of_server(root: ssl.SSLError) -> tuple[str, str]:
+    """What is wrong with the TLS of the organisation, or of what stands before it."""
+    if root.reason in _NO_TLS:
+        return "speaks no TLS there", (
+            "write http:// only for a simulator on this machine; else correct the port, or "
+            "HTTPS_PROXY"
+        )
+    return f"cannot be trusted: {_of_tls(root)}", (
+        "if a private CA signs on the way, as a proxy's or a firewall's, set "
+        "REQUESTS_CA_BUNDLE to a file with its certificate"
+    )
+
+
+def _of_proxy(root: BaseException) -> tuple[str, str]:
+    """What a proxy, or the way to it, has come to."""
+    if isinstance(root, ssl.SSLError):
+        return f"cannot be asked, for the proxy cannot be trusted: {_of_tls(root)}", (
+            "set REQUESTS_CA_BUNDLE to a file with the CA of the proxy, or write http:// in "
+            "HTTPS_PROXY if it takes no TLS"
+        )
+    refused = _TUNNEL.search(str(root))
+    if refused is None:
+        return "cannot be reached through the proxy", "see HTTPS_PROXY and NO_PROXY"
+    if refused[1] == "407":
+        return "cannot be reached: the proxy asks for a user and a password (407)", (
+            "write them into HTTPS_PROXY: http://USER:PASSWORD@HOST:PORT, with @ as %40"
+        )
+    if refused[1] == "403":
+        return "cannot be reached: the proxy forbids it (403)", "have it allowed in the proxy"
+    return f"cannot be reached: the proxy answers {refused[1]}", (
+        "see that the proxy finds and reaches that host"
+    )
+
+
+def _of_tls(error: ssl.SSLError) -> str:
+    """What is wrong with a certificate, or with the TLS before one."""
+    words = getattr(error, "verify_message", "") or error.reason or "TLS failed"
+    return shortened(str(words))

@@ -1,0 +1,1 @@
+"""What the tables beside the audits say: progress, leases, lateness, verifications, identities."""

@@ -1,0 +1,105 @@
+"""Which spans were compared with the source, when, and what was missing. Rows, kept for good."""
+
+from collections.abc import Iterable
+from typing import Final
+
+import sqlalchemy as sa
+
+from etl import __version__
+from etl.database.engine import reading, transact
+from etl.database.schema import verifications
+from etl.model import Stream, Verification
+from etl.window import Window
+
+#: Only the last windows that were compared are read, at most so many.
+WINDOWS_MAX: Final = 1_000
+#: What rows name as the program that compared.
+PROGRAM: Final = f"audit-etl {__version__}"
+#: 0.1.0 lost one id in 5,001 that a destination held of a window, and counted it as missing.
+_SOUND_ROWS_MAX: Final = 5_000
+
+
+def keep(engine: sa.Engine, found: Verification) -> None:
+    """Keep what comparing a window has found."""
+    row = {
+        "organization": found.stream.organization,
+        "stream": found.stream.name,
+        "window_start": found.window.start,
+        "window_end": found.window.end,
+        "events": found.events,
+        "missing": found.missing,
+        "extra": found.extra,
+        "repaired": found.repaired,
+        "verified_at": found.verified_at,
+        "verified_by": found.verified_by,
+    }
+    transact(engine, lambda connection: connection.execute(sa.insert(verifications), row))
+
+
+def spans(engine: sa.Engine, stream: Stream) -> list[Verification]:
+    """What the last verifications of the stream have found, newest first, windows joined to spans.
+
+    A span is as old as its first window, and as doubtful as its most doubtful one.
+    """
+    query = (
+        sa.select(verifications)
+        .where(
+            verifications.c.organization == stream.organization,
+            verifications.c.stream == stream.name,
+        )
+        .order_by(verifications.c.verification_id.desc())
+        .limit(WINDOWS_MAX)
+    )
+    with reading(engine) as connection:
+        rows = connection.execute(query).mappings().all()
+    return joined(_verification(stream, row) for row in reversed(rows))[::-1]
+
+
+def joined(windows: Iterable[Verification]) -> list[Verification]:
+    """Verifications in the order they were done; those of neighbouring windows are joined."""
+    result: list[Verification] = []
+    for found in windows:
+        if result and _goes_on(result[-1], found):
+            result[-1] = _together(result[-1], found)
+        else:
+            result.append(found)
+    return result
+
+
+def _goes_on(span: Verification, found: Verification) -> bool:
+    return span.window.end == found.window.start and span.verified_by == found.verified_by
+
+
+def _together(first: Verification, second: Verification) -> Verification:
+    return Verification(
+        stream=first.stream,
+        window=Window(first.window.start, second.window.end),
+        events=first.events + second.events,
+        missing=first.missing + second.missing,
+        extra=first.extra + second.extra,
+        repaired=first.repaired + second.repaired,
+        verified_at=first.verified_at,
+        verified_by=first.verified_by,
+        doubtful=first.doubtful or second.doubtful,
+    )
+
+
+def _verification(stream: Stream, row: sa.RowMapping) -> Verification:
+    return Verification(
+        stream=stream,
+        window=Window(row["window_start"], row["window_end"]),
+        events=row["events"],
+        missing=row["missing"],
+        extra=row["extra"],
+        repaired=row["repaired"],
+        verified_at=row["verified_at"],
+        verified_by=row["verified_by"],
+        doubtful=row["verified_by"] is None and _miscounted(row),
+    )
+
+
+def _miscounted(row: sa.RowMapping) -> bool:
+    """Whether 0.1.0 may have counted audits as missing that the destination held."""
+    events, missing = int(row["events"]), int(row["missing"])
+    noted = events - missing + int(row["extra"])  # of more than those, one or more were lost
+    return missing > 0 and (events > _SOUND_ROWS_MAX or noted >= _SOUND_ROWS_MAX)

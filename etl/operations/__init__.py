@@ -1,0 +1,1 @@
+"""What the commands do. Every effect goes through `etl.app.App`."""

@@ -1,0 +1,259 @@
+"""What `check` looks at before the first run: one finding for each thing that can be wrong."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+from etl.app import App
+from etl.database import connections, limits
+from etl.database.engine import describe, reading, schema_version
+from etl.database.schema import HEAD
+from etl.destinations import trials
+from etl.errors import AuditEtlError, ConfigurationError, SchemaBehind
+from etl.genesys.client.masking import SHORT
+from etl.genesys.query import AuditSource
+from etl.operations.recognition import compare, twins_text
+from etl.operations.warnings import CLOCK_REMEDY, SKEW_MAX, claim_text, clock_text
+from etl.window import TIME_TOLERANCE
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of `check`.
+
+    Attributes:
+        about: what was looked at.
+        verdict: `ok`, `warning` or `failed`.
+        detail: what was seen, with the remedy unless all is well.
+        exit_status: what a run would end with because of it; 0 unless failed.
+    """
+
+    about: str
+    verdict: str
+    detail: str
+    exit_status: int = 0
+
+
+def check(app: App) -> Iterator[Finding]:
+    """Look at the credentials and the clock of each organisation, then write as a run does.
+
+    Nothing of what is written stays.
+    """
+    yield _finding("configuration", lambda: _organizations(app))
+    for name in app.settings.organizations:
+        yield from _organization(app, name)
+    with _left_as_it_was(app):
+        yield from _destination(app)
+
+
+def _destination(app: App) -> Iterator[Finding]:
+    if app.is_lake():
+        yield _finding("lake", lambda: _lake(app))
+    yield _finding("state" if app.is_lake() else "destination", lambda: _reach(app))
+    yield from _told("encryption", lambda: _encryption(app))
+    yield from _told("limits", lambda: _limits(app))
+    schema = _finding("schema", lambda: _schema(app))
+    yield schema
+    if schema.verdict == "ok":
+        yield _finding("writing", lambda: _write(app))
+        yield from _told("connections", lambda: _connections(app))
+    yield _finding("temporary files", _temporary)
+    yield from _told("disk", lambda: _room(app))
+    if schema.verdict == "ok" and app.has_tables():
+        yield from _claims(app)
+        yield _finding("identity", lambda: _identity(app))
+        for name in app.settings.organizations:
+            yield _recognised(app, name)
+
+
+def _finding(about: str, look: Callable[[], str]) -> Finding:
+    try:
+        return Finding(about, "ok", look())
+    except AuditEtlError as error:
+        return Finding(about, "failed", str(error), error.exit_status)
+
+
+def _told(about: str, look: Callable[[], str | None]) -> Iterator[Finding]:
+    """A finding only if something is to be said: a warning, or a failure."""
+    try:
+        warning = look()
+    except AuditEtlError as error:
+        yield Finding(about, "failed", str(error), error.exit_status)
+        return
+    if warning is not None:
+        yield Finding(about, "warning", warning)
+
+
+@contextmanager
+def _left_as_it_was(app: App) -> Iterator[None]:
+    """Remove the folder of a local lake afterwards if only this look has made it."""
+    lake = app.local_lake()
+    missing = [] if lake is None else [p for p in (lake, *lake.parents) if not p.exists()]
+    try:
+        yield
+    finally:
+        for folder in missing:
+            with suppress(OSError):  # it was not made, or there is something in it
+                folder.rmdir()
+
+
+def _organizations(app: App) -> str:
+    app.settings.require_credentials()
+    for name, organization in app.settings.organizations.items():
+        if len(organization.client_secret.get_secret_value()) < SHORT:
+            raise ConfigurationError(
+                f"the client_secret of organisation {name} has fewer than {SHORT} characters: the "
+                "vendor's are longer, and one so short cannot be cut out of every text it may "
+                "appear in; give the whole of it"
+            )
+    app.settings.require_begun(app.now())
+    names = ", ".join(app.settings.organizations)
+    return f"organisations: {names}"
+
+
+def _organization(app: App, name: str) -> Iterator[Finding]:
+    try:
+        source = app.source(name)
+        source.sign_in()
+    except AuditEtlError as error:
+        yield Finding(f"{name}: credentials", "failed", str(error), error.exit_status)
+        return
+    yield Finding(f"{name}: credentials", "ok", "the organisation gave a token")
+    yield _finding(f"{name}: permission", lambda: _permission(source))
+    yield _clock(f"{name}: clock", source.clock_skew)
+
+
+def _permission(source: AuditSource) -> str:
+    services = {action.service for action in source.service_mapping()}
+    left = source.requests_left
+    budget = "" if left is None else f"; {left} requests left in this minute"
+    return f"audits:audit:view is granted, {len(services)} services can be asked for{budget}"
+
+
+#: What a missing time means, and what to do about it.
+_NO_TIME: Final = (
+    "the organisation's answers carry no Date that can be right: exports go by this machine's "
+    "clock, so see that NTP sets it, and which proxy takes the Date header out"
+)
+
+
+def _clock(about: str, skew: timedelta | None) -> Finding:
+    if skew is None:
+        return Finding(about, "warning", _NO_TIME)
+    detail = clock_text(skew)
+    if abs(skew) <= SKEW_MAX:
+        return Finding(about, "ok", detail)
+    return Finding(about, "warning", f"{detail}: {CLOCK_REMEDY}")
+
+
+def _claims(app: App) -> Iterator[Finding]:
+    """The streams that are marked as loaded beyond their organisation's time."""
+    for stream in app.streams():
+        now, claimed = app.time_of(stream.organization), app.ledger.claimed_until(stream)
+        if claimed is not None and claimed > now + TIME_TOLERANCE:
+            yield Finding(
+                f"{stream}: watermark",
+                "warning",
+                claim_text(claimed, now, "the organisation's clock"),
+            )
+
+
+def _lake(app: App) -> str:
+    from etl.destinations.lake.layout import require_partition
+    from etl.destinations.lake.storage import translated
+
+    storage = app.storage()
+    with translated(storage):
+        files = storage.files()
+        require_partition(files, app.settings.partition)
+        left = storage.try_writing()
+    said = f"{storage.name} holds {len(files)} files, and takes others"
+    return f"{said}; {left}" if left else said
+
+
+def _reach(app: App) -> str:
+    new = app.new_file()
+    if new is None:
+        with reading(app.engine) as connection:
+            connection.exec_driver_sql("SELECT 1")
+        return f"{describe(app.engine)} answers"
+    if new.parent == app.local_lake():
+        return f"{new} will be made in the lake"
+    trials.try_new_file(new)
+    return f"{new} can be made"
+
+
+def _encryption(app: App) -> str | None:
+    found = [None if app.is_embedded() else connections.caveat(app.engine.url)]
+    if app.is_lake() and app.local_lake() is None:
+        from etl.destinations.lake import access
+
+        found.append(access.caveat(os.environ))
+    return "; ".join(text for text in found if text) or None
+
+
+def _limits(app: App) -> str | None:
+    if app.new_file() is not None:
+        return None
+    with reading(app.engine) as connection:
+        limits.require_usable(connection)
+        return "; ".join(limits.caveats(connection)) or None
+
+
+def _write(app: App) -> str:
+    if app.new_file() is not None:
+        return "the file that the first run makes can be made"
+    if schema_version(app.engine) is None:
+        trials.try_file(app.engine)
+        return "tables can be made"
+    trials.try_tables(app.engine, app.now(), audits=not app.is_lake())
+    return "a row of each table was inserted, updated and deleted, and that undone"
+
+
+def _connections(app: App) -> str | None:
+    if app.new_file() is not None:
+        return None
+    return trials.require_connections(app.engine, app.settings.connections)
+
+
+def _temporary() -> str:
+    return f"{trials.try_temporary_folder()} takes them"
+
+
+def _room(app: App) -> str | None:
+    """Of the disks of this machine that a run writes to."""
+    places = [trials.temporary_folder(), app.local_lake()]
+    if app.is_embedded():
+        places.append(app.file().absolute().parent)
+    return trials.short_of_room(place for place in places if place is not None and place.is_dir())
+
+
+def _schema(app: App) -> str:
+    version = schema_version(app.engine) if app.new_file() is None else None
+    if version == HEAD:
+        return f"the tables are at schema {version}, the newest"
+    if version is None and app.is_embedded():
+        return "no tables yet; the first run makes them"
+    raise SchemaBehind(
+        f"the tables are at schema {version or 'nothing'}, this program writes {HEAD}: "
+        "run `audit-etl migrate`"
+    )
+
+
+def _identity(app: App) -> str:
+    app.require_identity()
+    return "the receipts, if there are any, are about this destination"
+
+
+def _recognised(app: App, name: str) -> Finding:
+    about = f"{name}: identity"
+    try:
+        twins = compare(app, name)
+    except AuditEtlError as error:
+        return Finding(about, "failed", str(error), error.exit_status)
+    if twins:
+        return Finding(about, "warning", twins_text(name, twins))
+    return Finding(about, "ok", "the audits that are stored under this name, if any, are of it")

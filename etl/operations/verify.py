@@ -1,0 +1,355 @@
+"""Whether a destination holds what the source shows: ids compared, window by window.
+
+A window is asked for as an export asks for it, and by the same code: `Verifier` stands where the
+destination would. What the destination holds and what the source shows is noted in a temporary
+file, so that a window of any size is compared in a few megabytes of memory. With a repair, the
+audits that the source shows are loaded in the same pass: no request is sent twice.
+"""
+
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import date, datetime
+from itertools import islice
+from typing import Final, Generic, NamedTuple
+
+from etl.destinations import Destination, Fence, Held, Prepared
+from etl.errors import AnswerDoubtful, DestinationUnavailable
+from etl.ledger import verifications
+from etl.model import Draft, Receipt, Stream, Verification, kept_since
+from etl.records import Records, whole
+from etl.window import Window
+
+#: Of each window, so many missing and so many extra ids are told; they are counted in any case.
+IDS_MAX: Final = 1_000
+#: Ids that are noted together.
+NOTED_ROWS: Final = 5_000
+
+_TABLES: Final = """
+    PRAGMA journal_mode = OFF;
+    PRAGMA synchronous = OFF;
+    CREATE TABLE shown (id TEXT PRIMARY KEY, moment TEXT, service TEXT) WITHOUT ROWID;
+    CREATE TABLE held (id TEXT PRIMARY KEY, moment TEXT, service TEXT) WITHOUT ROWID;
+    CREATE TABLE early (id TEXT PRIMARY KEY) WITHOUT ROWID;
+    CREATE TABLE inserted (id TEXT PRIMARY KEY) WITHOUT ROWID;
+    CREATE TABLE loaded (id TEXT PRIMARY KEY) WITHOUT ROWID;
+    CREATE TABLE found (id TEXT PRIMARY KEY, moment TEXT, service TEXT) WITHOUT ROWID;
+    CREATE VIEW unknown AS SELECT * FROM shown
+        WHERE id NOT IN (SELECT id FROM held) OR id IN (SELECT id FROM loaded);
+    CREATE VIEW repaired AS SELECT * FROM unknown
+        WHERE id IN (SELECT id FROM loaded) AND id IN (SELECT id FROM found);
+    CREATE VIEW missing AS SELECT * FROM unknown
+        WHERE id IN (SELECT id FROM loaded) OR id NOT IN (SELECT id FROM found);
+    CREATE VIEW extra AS SELECT * FROM held WHERE id NOT IN (SELECT id FROM shown);
+    CREATE VIEW moved AS SELECT shown.* FROM shown JOIN (
+        SELECT * FROM held UNION ALL SELECT * FROM found WHERE id NOT IN (SELECT id FROM held)
+    ) AS there ON shown.id = there.id
+        WHERE shown.moment <> there.moment OR shown.service IS NOT there.service;
+"""
+#: Of `extra`, what the organisation has shown before and is sure to have kept.
+_UNSHOWN: Final = """
+    SELECT count(*) FROM extra WHERE moment >= ? AND id NOT IN (SELECT id FROM early)
+"""
+_LOADED: Final = """
+    INSERT OR IGNORE INTO loaded SELECT id FROM inserted WHERE id NOT IN (SELECT id FROM held)
+"""
+_DIFFERENCES: Final = """
+    SELECT substr(moment, 1, 10) AS day, service, sum(missing), sum(extra) FROM (
+        SELECT moment, service, 1 AS missing, 0 AS extra FROM missing
+        UNION ALL SELECT moment, service, 0, 1 FROM extra
+    ) GROUP BY 1, 2 ORDER BY 1, 2
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What a day of a service lacks, or has and the source has not.
+
+    Attributes:
+        day: of the event time, UTC, `YYYY-MM-DD`.
+    """
+
+    day: str
+    service: str | None
+    missing: int
+    extra: int
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What comparing one window has found.
+
+    Attributes:
+        receipt: what was asked; with a repair, the one that was written.
+        differences: days and services that differ, in order.
+        missing_ids: the first `IDS_MAX`, by event time.
+        extra_ids: the first `IDS_MAX`, by event time.
+        unshown: extra audits that the organisation showed before, and is sure to have kept: it
+            does not keep its promise.
+        moved: audits that are held under another time or service than the source shows now. They
+            are neither missing nor extra, and stay as they are.
+    """
+
+    verification: Verification
+    receipt: Receipt
+    differences: tuple[Difference, ...]
+    missing_ids: tuple[str, ...]
+    extra_ids: tuple[str, ...]
+    unshown: int
+    moved: int
+
+
+class Shown(NamedTuple, Generic[Prepared]):
+    """A batch to be compared, and loaded if it shall be repaired.
+
+    Attributes:
+        audits: what tells which audits are in it.
+        rejects: how many records cannot be rows.
+        prepared: as the destination takes it; None if it is only compared.
+    """
+
+    audits: tuple[Held, ...]
+    rejects: int
+    prepared: Prepared | None
+
+
+class Verifier(Generic[Prepared]):
+    """A destination that is compared with what it is given. See `Destination`.
+
+    Args:
+        destination: the one to compare.
+        repair: also load what it is given.
+        tell: called with the verdict on each window once that is kept.
+    """
+
+    def __init__(
+        self,
+        destination: Destination[Prepared],
+        *,
+        repair: bool,
+        tell: Callable[[Verdict], None],
+    ) -> None:
+        self.ledger = destination.ledger
+        self.one_writer = destination.one_writer
+        self.takes_keys = False  # a verdict names services
+        self._destination = destination
+        self._repair = repair
+        self._tell = tell
+        self._comparison = _Comparison()
+
+    def prepared(self, batch: Records) -> Shown[Prepared]:
+        """See `Destination.prepared`."""
+        audits = map(whole, batch.audits)
+        return Shown(
+            tuple(Held(a.id, a.event_date, a.service_name) for a in audits),
+            len(batch.rejects),
+            self._destination.prepared(batch) if self._repair else None,
+        )
+
+    def load(self, draft: Draft, batches: Iterable[Shown[Prepared]], fence: Fence) -> Receipt:
+        """Compare one window, and load it if it shall be repaired.
+
+        Afterwards the verdict is kept. If it raises, none is; what was loaded is there. Audits that
+        another process loads meanwhile do not count as missing. Only what this verifier has
+        inserted, and is there afterwards, counts as repaired, even if the load failed that did so.
+
+        Raises:
+            AnswerDoubtful: the source does not show all that it showed before; only if the draft
+                is `doubting`.
+        """
+        organization, window = draft.stream.organization, draft.window
+        comparison = self._comparison
+        comparison.begin()
+        comparison.hold(self.held(organization, window, draft.stream.service))
+        shown = self._doubted(comparison, comparison.showing(batches, draft), draft)
+        if self._repair:
+            prepared = (batch.prepared for batch in shown if batch.prepared is not None)
+            noting = replace(draft, new=comparison.load)
+            receipt = self._destination.load(noting, prepared, fence)
+        else:
+            receipt = self._read(draft, shown)
+        if comparison.count("unknown"):
+            unknown = comparison.each("unknown")
+            comparison.find(self.look_up(organization, window, unknown))
+        verdict = self._verdict(receipt, comparison)
+        verifications.keep(self.ledger.engine, verdict.verification)
+        self._tell(verdict)
+        return receipt
+
+    def _doubted(
+        self, comparison: "_Comparison", shown: Iterable[Shown[Prepared]], draft: Draft
+    ) -> Iterator[Shown[Prepared]]:
+        yield from shown
+        unshown = comparison.unshown(kept_since(draft.now()))
+        if unshown and draft.doubting:
+            raise AnswerDoubtful(
+                f"the answer lacks {unshown} audits that the organisation showed before; it is "
+                "asked for again"
+            )
+
+    def held(self, organization: str, window: Window, service: str | None) -> Iterator[Held]:
+        """See `Destination.held`."""
+        return self._destination.held(organization, window, service)
+
+    def count(self, stream: Stream, span: Window) -> int:  # noqa: ARG002 - as of a `Destination`
+        """No answer has to show so many audits at least: their ids are compared instead."""
+        return 0
+
+    def look_up(self, organization: str, window: Window, ids: Iterable[str]) -> Iterator[Held]:
+        """See `Destination.look_up`."""
+        return self._destination.look_up(organization, window, ids)
+
+    def audits_a_day(self, stream: Stream, span: Window) -> Mapping[date, int]:
+        """See `Destination.audits_a_day`."""
+        return self._destination.audits_a_day(stream, span)
+
+    def close(self) -> None:
+        """Give back the temporary file; the destination is not ours to close."""
+        self._comparison.close()
+
+    def _read(self, draft: Draft, batches: Iterable[Shown[Prepared]]) -> Receipt:
+        """Read the query to its end; the receipt says what it gave and is written nowhere."""
+        events = rejects = 0
+        for batch in batches:
+            events, rejects = events + len(batch.audits), rejects + batch.rejects
+        return draft.receipt(events=events, new_events=0, rejects=rejects)
+
+    def _verdict(self, receipt: Receipt, comparison: "_Comparison") -> Verdict:
+        return Verdict(
+            Verification(
+                stream=receipt.stream,
+                window=receipt.window,
+                events=comparison.count("shown"),
+                missing=comparison.count("missing"),
+                extra=comparison.count("extra"),
+                repaired=comparison.count("repaired"),
+                verified_at=receipt.loaded_at,
+                verified_by=verifications.PROGRAM,
+            ),
+            receipt,
+            tuple(comparison.differences()),
+            comparison.ids("missing"),
+            comparison.ids("extra"),
+            comparison.unshown(kept_since(receipt.loaded_at)),
+            comparison.count("moved"),
+        )
+
+
+class _Comparison:
+    """The ids of one window after the other, in a temporary file that nobody else can open."""
+
+    def __init__(self) -> None:
+        with _told():
+            self._file = sqlite3.connect("", isolation_level=None)
+            self._file.executescript(_TABLES)
+        self._rejects = 0
+
+    def close(self) -> None:
+        """Remove the file."""
+        self._file.close()
+
+    def begin(self) -> None:
+        """Begin a window: forget the one before, but not what was loaded."""
+        for table in ("shown", "held", "early", "found"):
+            self._rows(f"DELETE FROM {table}")  # noqa: S608 - our own names
+        self._rejects = 0
+
+    def hold(self, audits: Iterable[Held]) -> None:
+        """Note what the destination holds, and what of it was loaded early."""
+        early: list[tuple[str]] = []
+
+        def noted() -> Iterator[tuple[str, str, str | None]]:
+            for audit in audits:
+                if audit.early:
+                    early.append((audit.id,))
+                yield _row(audit)
+
+        self._note("held", noted())
+        self._note("early", early)
+
+    def load(self, ids: Iterable[str]) -> None:
+        """Note what a load has inserted, unless it has replaced what was held before."""
+        self._note("inserted", ((audit_id,) for audit_id in ids))
+        self._rows(_LOADED)
+        self._rows("DELETE FROM inserted")
+
+    def find(self, audits: Iterable[Held]) -> None:
+        """Note what the destination holds by now, wherever."""
+        self._note("found", map(_row, audits))
+
+    def showing(
+        self, batches: Iterable[Shown[Prepared]], draft: Draft
+    ) -> Iterator[Shown[Prepared]]:
+        """The batches, what they hold of the window noted as shown by the source."""
+        for batch in batches:
+            inside = (audit for audit in batch.audits if audit.event_date in draft.window)
+            self._note("shown", map(_row, inside))
+            self._rejects += batch.rejects
+            yield batch
+
+    def unshown(self, since: datetime) -> int:
+        """How many audits that the source showed before it does not show now, at least.
+
+        A record that cannot be a row may be any of them.
+
+        Args:
+            since: earlier ones it may have forgotten.
+        """
+        [(count,)] = self._rows(_UNSHOWN, since.isoformat())
+        return max(0, int(str(count)) - self._rejects)
+
+    def count(self, what: str) -> int:
+        """How many ids are `shown`, `unknown`, `missing`, `repaired`, `extra` or `moved`."""
+        [(count,)] = self._rows(f"SELECT count(*) FROM {what}")  # noqa: S608 - our own names
+        return int(str(count))
+
+    def ids(self, what: str) -> tuple[str, ...]:
+        """The first ids that are `missing` or `extra`."""
+        query = f"SELECT id FROM {what} ORDER BY moment, id LIMIT {IDS_MAX}"  # noqa: S608 - ours
+        return tuple(str(row[0]) for row in self._rows(query))
+
+    def each(self, what: str) -> Iterator[str]:
+        """All ids that are `missing` or `unknown`, read a piece at a time."""
+        query = f"SELECT id FROM {what} WHERE id > ? ORDER BY id LIMIT {NOTED_ROWS}"  # noqa: S608 - ours
+        last = ""
+        while ids := [str(row[0]) for row in self._rows(query, last)]:
+            yield from ids
+            last = ids[-1]
+
+    def differences(self) -> Iterator[Difference]:
+        """What differs, by day and service."""
+        for day, service, missing, extra in self._rows(_DIFFERENCES):
+            name = None if service is None else str(service)
+            yield Difference(str(day), name, int(str(missing)), int(str(extra)))
+
+    def _note(self, table: str, rows: Iterable[tuple[object, ...]]) -> None:
+        left = iter(rows)
+        while some := list(islice(left, NOTED_ROWS)):
+            marks = ", ".join("?" * len(some[0]))
+            with _told():
+                self._file.execute("BEGIN")
+                self._file.executemany(
+                    f"INSERT OR IGNORE INTO {table} VALUES ({marks})",  # noqa: S608 - our own names
+                    some,
+                )
+                self._file.execute("COMMIT")
+
+    def _rows(self, query: str, *values: str) -> list[tuple[object, ...]]:
+        with _told():
+            return self._file.execute(query, values).fetchall()
+
+
+def _row(audit: Held) -> tuple[str, str, str | None]:
+    return audit.id, audit.event_date.isoformat(), audit.service_name
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise DestinationUnavailable(
+            f"the temporary file that ids are compared in failed: {error}; it lies in the folder "
+            "that TMPDIR names"
+        ) from error
