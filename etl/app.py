@@ -21,9 +21,9 @@ from urllib.parse import unquote
 import sqlalchemy as sa
 
 from etl.config import Settings
-from etl.config.urls import default_state
+from etl.config.urls import default_ledger
 from etl.database import schema
-from etl.database.engine import describe, open_engine, require_schema, schema_version
+from etl.database.engine import name_of, open_engine, require_schema, schema_version
 from etl.destinations import AnyDestination
 from etl.destinations.sql.destination import SqlDestination
 from etl.destinations.trials import temporary_folder
@@ -31,7 +31,7 @@ from etl.errors import ConfigurationError, DestinationUnavailable, SchemaBehind
 from etl.genesys.client.events import Event, to_nobody
 from etl.genesys.query import AuditSource, connect
 from etl.ledger import identities
-from etl.ledger.leases import TENURE, Shared, Tenure, this_process
+from etl.ledger.leases import LEASE_TIMING, LeaseTiming, Shared, this_process
 from etl.ledger.receipts import Ledger
 from etl.model import Discrepancy, Late, Stream
 
@@ -110,7 +110,7 @@ class App:
         monotonic: seconds since some instant, by which lengths of time are measured.
         stop: once set, every pause ends and work stops between two pages.
         observer: who counts; None if nobody does.
-        tenure: how leases are held.
+        timing: how leases are held.
         holder: this process's name on a lease.
         writing: the lease of a destination that has one writer, shared by this app's threads.
     """
@@ -123,14 +123,14 @@ class App:
         now: Callable[[], datetime] = clock,
         monotonic: Callable[[], float] = monotonic,
         observer: Observer | None = None,
-        tenure: Tenure = TENURE,
+        timing: LeaseTiming = LEASE_TIMING,
     ) -> None:
         self.settings = settings
         self.now = now
         self.monotonic = monotonic
         self.stop = stop
         self.observer = observer
-        self.tenure = tenure
+        self.timing = timing
         self.holder = this_process()
         self.writing = Shared()
         self._lock = threading.RLock()
@@ -158,10 +158,10 @@ class App:
         with self._lock:
             if self._engine is None:
                 if lake := self.local_lake():
-                    if self.settings.state == default_state(self.settings.destination):
+                    if self.settings.ledger == default_ledger(self.settings.destination):
                         _require_moved(self.file())
                     _make_folder(lake)
-                self._engine = open_engine(self.settings.state, self.settings.connections)
+                self._engine = open_engine(self.settings.ledger, self.settings.connections)
                 self._to_close.callback(self._engine.dispose)
             return self._engine
 
@@ -249,7 +249,7 @@ class App:
 
     def dialect(self) -> str:
         """SQLAlchemy's name for the kind of the state database."""
-        return sa.make_url(self.settings.state).get_backend_name()
+        return sa.make_url(self.settings.ledger).get_backend_name()
 
     def is_embedded(self) -> bool:
         """Whether the tables are in an SQLite file, which this program makes and migrates."""
@@ -262,7 +262,7 @@ class App:
 
     def file(self) -> Path:
         """The SQLite file of the state, if it is one."""
-        return Path(sa.make_url(self.settings.state).database or "")
+        return Path(sa.make_url(self.settings.ledger).database or "")
 
     def new_file(self) -> Path | None:
         """The SQLite file that the first run will make; None if it exists, or on a server."""
@@ -288,7 +288,7 @@ class App:
             )
         if schema_version(self.engine) is None:
             raise SchemaBehind(
-                f"{describe(self.engine)} holds no tables of audit-etl: set destination "
+                f"{name_of(self.engine)} holds no tables of audit-etl: set destination "
                 "(AUDIT_ETL_DESTINATION) to where your audits are, or run `audit-etl migrate`"
             )
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from etl.model import FailedWindow, Mark
+from etl.model import FailedWindow, Watermark
 from etl.window import CLOCKS_AGREE, Window, advance, floor_second, gaps, spanning, without
 
 
@@ -49,18 +49,18 @@ def horizon(theirs: datetime, ours: datetime, lag: timedelta) -> datetime:
     return floor_second((ours if a_little_behind else theirs) - lag)
 
 
-def loaded_to(mark: Mark, loaded: Iterable[Window]) -> datetime:
+def loaded_to(watermark: Watermark, loaded: Iterable[Window]) -> datetime:
     """The end of all that has a receipt: the watermark, or later if there is a gap at it.
 
     Args:
-        mark: how far the stream is sure.
+        watermark: how far the stream is sure.
         loaded: windows with a receipt that lie after the watermark.
     """
-    return max([mark.watermark, *(window.end for window in loaded)])
+    return max([watermark.reached, *(window.end for window in loaded)])
 
 
 def due(
-    mark: Mark,
+    watermark: Watermark,
     loaded: Sequence[Window],
     failed: Sequence[FailedWindow],
     until: datetime,
@@ -72,22 +72,22 @@ def due(
     What was loaded beyond a gap is not asked for again, though the watermark stays at the gap.
 
     Args:
-        mark: where the stream starts, and how far it is sure.
+        watermark: where the stream starts, and how far it is sure.
         loaded: windows with a receipt that lie after the watermark.
         failed: windows that failed in earlier runs and were not loaded since.
         until: the horizon.
         shortest: goes with new time; what was asked since its last firing does not matter.
         longer: the others, the shortest first; each asks for what was not asked since its firing.
     """
-    last = loaded_to(mark, loaded)
-    recent = spanning(max(mark.begins_at, last - shortest.length), until)
-    spans = [*recent, *without(without(spanning(mark.watermark, last), loaded), recent)]
+    last = loaded_to(watermark, loaded)
+    recent = spanning(max(watermark.begins_at, last - shortest.length), until)
+    spans = [*recent, *without(without(spanning(watermark.reached, last), loaded), recent)]
     schedule = shortest.schedule
     for lookback in longer:
-        missing = unasked(lookback, mark.begins_at, last)
+        missing = unasked(lookback, watermark.begins_at, last)
         if missing:
             schedule, spans = lookback.schedule, [*spans, *without(missing, spans)]
-    refused = refused_to(failed, mark)
+    refused = refused_to(failed, watermark)
     return Due(
         schedule,
         without(spans, (one.window for one in failed)),
@@ -104,6 +104,6 @@ def unasked(lookback: Lookback, begin: datetime, last: datetime) -> list[Window]
     ]
 
 
-def refused_to(failed: Iterable[FailedWindow], mark: Mark) -> datetime:
+def refused_to(failed: Iterable[FailedWindow], watermark: Watermark) -> datetime:
     """Up to where the organisation refuses to be asked, from the stream's beginning on: too old."""
-    return advance(mark.begins_at, (one.window for one in failed if one.refused))
+    return advance(watermark.begins_at, (one.window for one in failed if one.refused))

@@ -20,6 +20,8 @@ WRITER: Final = "the writer of the lake"
 
 #: What receipts of a backfill name as their schedule.
 BACKFILL: Final = "backfill"
+#: What receipts of a `run --lookback` name in the place of a schedule.
+MANUAL: Final = "manual"
 
 #: How many audits were late, by service and by the bound that they were later than, in seconds; see
 #: `etl.ledger.lateness`.
@@ -68,11 +70,11 @@ class ServiceAction:
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
-    """How far a stream is sure: every audit of `[begins_at, watermark)` has been loaded."""
+class Watermark:
+    """How far a stream is sure: every audit of `[begins_at, reached)` has been loaded."""
 
     begins_at: datetime
-    watermark: datetime
+    reached: datetime
     updated_at: datetime
 
 
@@ -87,8 +89,8 @@ class TakenBack:
     """
 
     receipts: int
-    before: Mark | None
-    after: Mark | None
+    before: Watermark | None
+    after: Watermark | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +211,7 @@ class FailedWindow:
 
 
 @dataclass(frozen=True, slots=True)
-class Draft:
+class PendingReceipt:
     """What is known of a receipt before the window is loaded.
 
     Attributes:

@@ -25,10 +25,19 @@ from etl.errors import (
     SourceUnavailable,
     WindowTooLong,
 )
-from etl.flight import Depth, Flight, about_window
+from etl.in_flight import Concurrency, InFlightQuery, about_window
 from etl.losses import Failed, Losses
-from etl.model import Discrepancy, Draft, FailedWindow, Late, OpenQuery, Receipt, Stream, kept_since
-from etl.prefetch import Ahead
+from etl.model import (
+    Discrepancy,
+    FailedWindow,
+    Late,
+    OpenQuery,
+    PendingReceipt,
+    Receipt,
+    Stream,
+    kept_since,
+)
+from etl.prefetch import Prefetched
 from etl.records import Records, keyed, normalise
 from etl.source import Source
 from etl.telemetry.context import carrying
@@ -44,7 +53,7 @@ Decoder = Callable[[Iterable[bytes]], Records]
 
 
 @dataclass(frozen=True, slots=True)
-class Sighting:
+class PageProgress:
     """How far the export of a window has come, for whoever watches.
 
     Attributes:
@@ -81,7 +90,7 @@ class Job:
     schedule: str
     max_window: timedelta
     fence: Fence
-    watch: Callable[[Sighting], None]
+    watch: Callable[[PageProgress], None]
     late: Callable[[Stream, Late], None] | None = None
     odd: Callable[[Stream, Discrepancy], None] | None = None
     settling: timedelta | None = None
@@ -164,20 +173,22 @@ def _density(job: Job) -> float | None:
 
 
 def _in_order(job: Job, losses: Losses, agenda: Agenda) -> Iterator[Receipt]:
-    depth = Depth.of(job.source)
-    ahead: deque[Flight] = deque()
+    concurrency = Concurrency.of(job.source)
+    waiting: deque[InFlightQuery] = deque()
     try:
         while True:
-            while len(ahead) < depth.queries and (piece := agenda.take(newest=losses.needs_proof)):
-                ahead.append(_departed(job, *piece))
-            if not ahead:
+            while len(waiting) < concurrency.queries and (
+                piece := agenda.take(newest=losses.needs_proof)
+            ):
+                waiting.append(_submitted(job, *piece))
+            if not waiting:
                 return
-            flight = ahead.popleft()
-            yield from _landed(job, losses, flight, losses.lose)
-            depth.learn(job.source, flight.starved)
+            in_flight = waiting.popleft()
+            yield from _collected(job, losses, in_flight, losses.lose)
+            concurrency.learn(job.source, in_flight.starved)
     finally:
-        for flight in ahead:
-            flight.close()
+        for in_flight in waiting:
+            in_flight.close()
 
 
 def _in_parts(
@@ -189,7 +200,7 @@ def _in_parts(
     """
     parts = Parts(losses, failures)
     while failures_max > 0 and (window := parts.take()):
-        yield from _landed(job, losses, _departed(job, window), losses.lose)
+        yield from _collected(job, losses, _submitted(job, window), losses.lose)
         failures_max -= parts.learn(losses.get(window))
     parts.give_up()
 
@@ -205,7 +216,7 @@ def _again(job: Job, losses: Losses) -> Iterator[Receipt]:
         while rest is not None and failures_max > 0:
             window = last_piece(rest, piece_for(_density(job), job.max_window), job.max_window)
             failed = list[Failed]()
-            yield from _landed(job, losses, _departed(job, window), failed.append)
+            yield from _collected(job, losses, _submitted(job, window), failed.append)
             rest = next(gaps([window], rest), None)
             if failed:
                 failures_max, rest = failures_max - 1, None
@@ -240,14 +251,14 @@ def _resumable(job: Job) -> Iterator[OpenQuery]:
             yield query
 
 
-def _departed(job: Job, window: Window, left: OpenQuery | None = None) -> Flight:
+def _submitted(job: Job, window: Window, left: OpenQuery | None = None) -> InFlightQuery:
     """A query on its way: the one that was `left` open, or a new one."""
-    flight = Flight(window, about_window(job.stream, window, job.schedule))
+    in_flight = InFlightQuery(window, about_window(job.stream, window, job.schedule))
     if left is None:
-        flight.depart(job.source, job.stream, _remembering(job))
+        in_flight.submit(job.source, job.stream, _remembering(job))
     else:
-        flight.resume(job.source, left)
-    return flight
+        in_flight.resume(job.source, left)
+    return in_flight
 
 
 def _remembering(job: Job) -> Callable[[OpenQuery], None]:
@@ -256,38 +267,38 @@ def _remembering(job: Job) -> Callable[[OpenQuery], None]:
     return lambda query: job.destination.ledger.remember_query(job.stream, query, job.schedule)
 
 
-def _landed(
-    job: Job, losses: Losses, flight: Flight, lose: Callable[[Failed], None]
+def _collected(
+    job: Job, losses: Losses, in_flight: InFlightQuery, lose: Callable[[Failed], None]
 ) -> Iterator[Receipt]:
     """Load what a query brings.
 
     One that comes to nothing is asked again. So is an answer that is in doubt, and the second one
     taken as it is. A window that is longer than the organisation allows is asked for in halves.
     """
-    outcome = _attempt(job, flight)
+    outcome = _attempt(job, in_flight)
     if isinstance(outcome, Failed) and outcome.may_pass:
-        outcome = _attempt(job, _departed(job, flight.window), doubting=False)
+        outcome = _attempt(job, _submitted(job, in_flight.window), doubting=False)
     if isinstance(outcome, Receipt):
         losses.load(outcome.window)
         yield outcome
         return
-    halves = flight.window.halves() if isinstance(outcome.error, WindowTooLong) else None
+    halves = in_flight.window.halves() if isinstance(outcome.error, WindowTooLong) else None
     if halves is None:
         lose(outcome)
         return
     for half in halves:
-        yield from _landed(job, losses, _departed(job, half), lose)
+        yield from _collected(job, losses, _submitted(job, half), lose)
 
 
-def _attempt(job: Job, flight: Flight, *, doubting: bool = True) -> Receipt | Failed:
-    with closing(flight), carrying(flight.about):
+def _attempt(job: Job, in_flight: InFlightQuery, *, doubting: bool = True) -> Receipt | Failed:
+    with closing(in_flight), carrying(in_flight.about):
         try:
-            receipt = _load(job, flight, doubting=doubting)
+            receipt = _load(job, in_flight, doubting=doubting)
         except (SourceUnavailable, SourceBrokePromise, AuditTooLarge) as error:
-            failed = Failed(flight.window, error, flight.query_id)
+            failed = Failed(in_flight.window, error, in_flight.query_id)
             if failed.concerns_others:
                 raise
-            _LOG.warning("%s %s: %s", job.stream, flight.window, error)
+            _LOG.warning("%s %s: %s", job.stream, in_flight.window, error)
             return failed
         _LOG.info("window loaded", extra=_figures(receipt))
         return receipt
@@ -303,32 +314,34 @@ def _figures(receipt: Receipt) -> dict[str, object]:
     }
 
 
-def _load(job: Job, flight: Flight, *, doubting: bool) -> Receipt:
-    query = flight.query
-    answer = _expected(job, flight.window)
-    draft = Draft(
+def _load(job: Job, in_flight: InFlightQuery, *, doubting: bool) -> Receipt:
+    query = in_flight.query
+    answer = _expected(job, in_flight.window)
+    pending = PendingReceipt(
         stream=job.stream,
-        window=flight.window,
+        window=in_flight.window,
         query_id=query.query_id,
         schedule=job.schedule,
         started_at=query.asked_at,
-        requests=lambda: flight.requests,
+        requests=lambda: in_flight.requests,
         now=job.source.now,
         late=partial(job.late, job.stream) if job.late else None,
         outside=lambda: answer.outside + answer.at_end,
         doubting=doubting,
     )
     # The ledger is asked here: a thread of its own would open a connection beside the loader's.
-    decode = decoder(job.destination, job.stream, flight.window)
+    decode = decoder(job.destination, job.stream, in_flight.window)
     name = f"rows of {query.query_id}"
-    decoded = Ahead(_ready(job, flight, decode, answer), attrgetter("size"), DECODED_BYTES, name)
+    decoded = Prefetched(
+        _ready(job, in_flight, decode, answer), attrgetter("size"), DECODED_BYTES, name
+    )
     batches = _watched(job, decoded, answer, doubting=doubting)
     try:
-        receipt = job.destination.load(draft, batches, job.fence)
+        receipt = job.destination.load(pending, batches, job.fence)
     finally:
-        flight.close()  # first: the thread that decodes may wait for a page
+        in_flight.close()  # first: the thread that decodes may wait for a page
         decoded.close()
-    _tell(job, flight.window, answer.discrepancy)
+    _tell(job, in_flight.window, answer.discrepancy)
     return receipt
 
 
@@ -369,12 +382,12 @@ class _Ready(NamedTuple):
     Attributes:
         prepared: see `Destination.prepared`.
         size: bytes of the JSON that it was made of.
-        sighting: what to tell when it is loaded; None if it holds no audit.
+        progress: what to tell when it is loaded; None if it holds no audit.
     """
 
     prepared: Any
     size: int
-    sighting: Sighting | None
+    progress: PageProgress | None
 
 
 def decoder(destination: AnyDestination, stream: Stream, window: Window) -> Decoder:
@@ -383,15 +396,17 @@ def decoder(destination: AnyDestination, stream: Stream, window: Window) -> Deco
     return keyed if again else normalise
 
 
-def _ready(job: Job, flight: Flight, decode: Decoder, answer: _Answer) -> Iterator[_Ready]:
-    for page in flight.pages():
+def _ready(
+    job: Job, in_flight: InFlightQuery, decode: Decoder, answer: _Answer
+) -> Iterator[_Ready]:
+    for page in in_flight.pages():
         batch = decode(page.records)
         answer.take(batch)
-        sighting = None
+        progress = None
         if batch.audits:
             reached = batch.audits[-1].event_date
-            sighting = Sighting(job.stream, flight.window, reached, answer.inside)
-        yield _Ready(job.destination.prepared(batch), batch.size, sighting)
+            progress = PageProgress(job.stream, in_flight.window, reached, answer.inside)
+        yield _Ready(job.destination.prepared(batch), batch.size, progress)
 
 
 def _watched(
@@ -405,8 +420,8 @@ def _watched(
     """
     for batch in batches:
         yield batch.prepared
-        if batch.sighting is not None:
-            job.watch(batch.sighting)
+        if batch.progress is not None:
+            job.watch(batch.progress)
     found = answer.discrepancy
     if doubting and found.unshown:
         raise AnswerDoubtful(

@@ -13,33 +13,33 @@ from typing import Final, Generic, TypeVar
 T = TypeVar("T")
 
 #: Set once nobody wants any more of what this thread makes; None in a thread that makes nothing.
-_GIVEN_UP: Final[ContextVar[threading.Event | None]] = ContextVar("given_up", default=None)
+_ABANDONED: Final[ContextVar[threading.Event | None]] = ContextVar("given_up", default=None)
 
 
-class GivenUp(BaseException):
-    """Nobody waits for what this thread makes. To be caught by nobody but `Ahead`.
+class Abandoned(BaseException):
+    """Nobody waits for what this thread makes. To be caught by nobody but `Prefetched`.
 
     Whoever should take values all the same gets this too: what was given up never passes for whole.
     """
 
 
-def may_be_given_up() -> bool:
+def may_be_abandoned() -> bool:
     """Whether somebody may come to want no more of what this thread makes."""
-    return _GIVEN_UP.get() is not None
+    return _ABANDONED.get() is not None
 
 
 def require_wanted() -> None:
     """Return if what this thread makes is still wanted.
 
     Raises:
-        GivenUp: it is not; the thread should come to its end.
+        Abandoned: it is not; the thread should come to its end.
     """
-    given_up = _GIVEN_UP.get()
+    given_up = _ABANDONED.get()
     if given_up is not None and given_up.is_set():
-        raise GivenUp
+        raise Abandoned
 
 
-class Ahead(Generic[T]):
+class Prefetched(Generic[T]):
     """What `values` gives, taken from it by a thread of its own; to be iterated once, and closed.
 
     The thread sees the context variables of whoever makes this. An error of `values` comes to
@@ -108,7 +108,7 @@ class Ahead(Generic[T]):
         self._thread.join()
 
     def _make(self) -> None:
-        _GIVEN_UP.set(self._given_up)
+        _ABANDONED.set(self._given_up)
         error: BaseException | None = None
         try:
             for value in self._values:

@@ -8,7 +8,7 @@ from pathlib import Path
 _PACKAGE = Path(__file__).parent
 
 
-def bundled(name: str) -> Path:
+def resource_path(name: str) -> Path:
     """The folder `name`, `migrations` or `config`, wherever the program was installed from.
 
     Raises:

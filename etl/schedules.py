@@ -38,11 +38,6 @@ class Schedule(Protocol):
         """How much loaded time it asks for again."""
         ...
 
-    @property
-    def jitter(self) -> timedelta:
-        """By how much the daemon puts a firing off at most."""
-        ...
-
 
 def cron_trigger(line: str) -> BaseTrigger:
     """What fires as cron does by this line of five fields, in UTC.
@@ -62,14 +57,11 @@ def cron_trigger(line: str) -> BaseTrigger:
 
 
 def trigger(schedule: Schedule) -> BaseTrigger:
-    """What fires in APScheduler when the schedule does, or up to its jitter later."""
-    jitter = schedule.jitter.total_seconds() or None
+    """What fires in APScheduler when the schedule does."""
     if schedule.interval is None:
-        cron = cron_trigger(schedule.cron)
-        cron.jitter = jitter
-        return cron
+        return cron_trigger(schedule.cron)
     seconds = schedule.interval.total_seconds()
-    return IntervalTrigger(seconds=seconds, start_date=EPOCH, timezone=UTC, jitter=jitter)
+    return IntervalTrigger(seconds=seconds, start_date=EPOCH, timezone=UTC)
 
 
 def last_firing(schedule: Schedule, now: datetime) -> datetime | None:

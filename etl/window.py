@@ -47,7 +47,7 @@ class Window:
             raise ValueError(f"a window must end after its start: {self}")
 
     def __str__(self) -> str:
-        return f"{stamp(self.start)}/{stamp(self.end)}"
+        return f"{iso_utc(self.start)}/{iso_utc(self.end)}"
 
     def __contains__(self, other: datetime | Window) -> bool:
         if isinstance(other, Window):
@@ -76,7 +76,7 @@ def floor_second(instant: datetime) -> datetime:
     return instant.astimezone(UTC).replace(microsecond=0)
 
 
-def stamp(instant: datetime) -> str:
+def iso_utc(instant: datetime) -> str:
     """ISO 8601 in UTC with `Z`, as short as the instant allows: what the vendor's samples use."""
     text = instant.astimezone(UTC).isoformat(
         timespec="milliseconds" if instant.microsecond else "seconds"

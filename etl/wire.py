@@ -39,7 +39,6 @@ RATE_RESET_HEADER: Final = "inin-ratelimit-reset"
 RETRY_AFTER_HEADER: Final = "Retry-After"
 
 TOO_LARGE_CODE: Final = "response.entity.too.large"
-RATE_CODES: Final = frozenset({"too.many.requests", "too.many.requests.retry.after"})
 
 #: The largest page that the results operation serves; its default is 25.
 PAGE_SIZE_MAX: Final = 500

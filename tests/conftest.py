@@ -158,7 +158,7 @@ def _lake_at(url: str, tmp_path: Path) -> Iterator[Place]:
     engine = open_engine(state)
     migration.upgrade(engine)
     destination = ParquetDestination(storage, engine, "day", lambda: LOADED_AT)
-    variables = {"AUDIT_ETL_DESTINATION": url, "AUDIT_ETL_STATE": state}
+    variables = {"AUDIT_ETL_DESTINATION": url, "AUDIT_ETL_LEDGER": state}
     aws = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
     yield Place(
         destination, variables | aws, partial(audits_in_lake, storage), partial(_empty_lake, url)

@@ -22,9 +22,9 @@ QUICK: Final = f"""
 from datetime import timedelta
 from functools import partial
 from etl.cli import daemon, main
-from etl.ledger.leases import Tenure
-tenure = Tenure(timedelta(seconds={LEASE_SECONDS}), renewal_seconds=0.05, poll_seconds=0.05)
-daemon.serve = partial(daemon.serve, tenure=tenure)
+from etl.ledger.leases import LeaseTiming
+timing = LeaseTiming(timedelta(seconds={LEASE_SECONDS}), renewal_seconds=0.05, poll_seconds=0.05)
+daemon.serve = partial(daemon.serve, timing=timing)
 main()
 """
 

@@ -195,10 +195,10 @@ def assert_that_receipts_and_watermarks_are_true(world: World) -> None:
         assert not lost, f"lost behind the receipt of {window}: {lost}"
     ledger = world.place.destination.ledger
     for stream in ledger.streams():
-        mark = ledger.mark(stream)
-        if mark is not None:
-            end = reached(mark.begins_at, [window for window, _ in proofs(world)])
-            assert mark.watermark <= end, "the watermark leads the receipts"
+        watermark = ledger.watermark(stream)
+        if watermark is not None:
+            end = reached(watermark.begins_at, [window for window, _ in proofs(world)])
+            assert watermark.reached <= end, "the watermark leads the receipts"
 
 
 def proofs(world: World) -> list[tuple[Window, datetime]]:
@@ -214,10 +214,10 @@ def excused(world: World) -> list[Window]:
     ledger = world.place.destination.ledger
     found = list[Window]()
     for stream in ledger.streams():
-        mark = ledger.mark(stream)
+        watermark = ledger.watermark(stream)
         refused = [failed.window for failed in ledger.failed(stream) if failed.refused]
-        if mark is not None:
-            found += [w for w in refused if w.end <= reached(mark.begins_at, refused)]
+        if watermark is not None:
+            found += [w for w in refused if w.end <= reached(watermark.begins_at, refused)]
     return found
 
 

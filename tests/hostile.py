@@ -130,7 +130,7 @@ class World:
             "GENESYSCLOUD_REGION": self.url,
             "GENESYSCLOUD_OAUTHCLIENT_ID": CLIENT_ID,
             "GENESYSCLOUD_OAUTHCLIENT_SECRET": CLIENT_SECRET,
-            "AUDIT_ETL_BEGIN": BEGIN.isoformat(),
+            "AUDIT_ETL_START": BEGIN.isoformat(),
             "AUDIT_ETL_MAX_WINDOW": "1d",
         }
         settings = load(None, variables | dict(self.place.variables) | self.settings)

@@ -34,7 +34,7 @@ class Served:
             "GENESYSCLOUD_REGION": self.url,
             "GENESYSCLOUD_OAUTHCLIENT_ID": self.simulator.client_id,
             "GENESYSCLOUD_OAUTHCLIENT_SECRET": self.simulator.client_secret,
-            "AUDIT_ETL_BEGIN": BEGIN.isoformat(),
+            "AUDIT_ETL_START": BEGIN.isoformat(),
         }
 
     @property
@@ -84,9 +84,9 @@ class Stage:
     def watermark(self, variables: Mapping[str, str]) -> datetime:
         """How far the stream `default/*` is sure."""
         with self.app(variables) as app:
-            mark = app.ledger.mark(Stream("default"))
-            assert mark is not None
-            return mark.watermark
+            watermark = app.ledger.watermark(Stream("default"))
+            assert watermark is not None
+            return watermark.reached
 
     def adopt(self, variables: Mapping[str, str]) -> str:
         """As `migrate --adopt`; give what it says."""

@@ -20,7 +20,7 @@ from etl.app import clock
 from etl.database.engine import open_engine
 from etl.destinations.lake.storage import LocalStorage
 from etl.ledger.receipts import Ledger
-from etl.model import Mark, Stream
+from etl.model import Stream, Watermark
 from etl.records import Audit
 from etl.simulator import AuditLog, Simulator
 from etl.window import Window, gaps
@@ -48,7 +48,7 @@ class Organisation:
             GENESYSCLOUD_OAUTHCLIENT_ID=CLIENT_ID,
             GENESYSCLOUD_OAUTHCLIENT_SECRET=SECRET,
             AUDIT_ETL_DESTINATION=destination,
-            AUDIT_ETL_BEGIN=self.begin.isoformat(),
+            AUDIT_ETL_START=self.begin.isoformat(),
             AUDIT_ETL_LAG="1s",
             AUDIT_ETL_HEALTH_ADDRESS="off",
             **{"AUDIT_ETL_SCHEDULES": json.dumps(EVERY_SECOND)} | more,
@@ -124,20 +124,20 @@ class Copy:
         return int(holder.split("/")[1]) if holder else 0
 
     @property
-    def mark(self) -> Mark | None:
+    def watermark(self) -> Watermark | None:
         """How far the stream is sure."""
-        return Ledger(self.engine).mark(self.stream) if self.receipts else None
+        return Ledger(self.engine).watermark(self.stream) if self.receipts else None
 
     def caught_up(self) -> bool:
         """Whether the watermark is a few seconds old at most."""
-        mark = self.mark
-        return mark is not None and clock() - mark.watermark < timedelta(seconds=4)
+        watermark = self.watermark
+        return watermark is not None and clock() - watermark.reached < timedelta(seconds=4)
 
     def is_complete(self, since: datetime) -> bool:
         """Whether it holds all until `since` at least; its promises must hold in any case."""
         self.keeps_its_promises()
-        mark = self.mark
-        return mark is not None and mark.watermark >= since
+        watermark = self.watermark
+        return watermark is not None and watermark.reached >= since
 
     def goes_on(self, receipts: int) -> bool:
         """Whether there are more than so many receipts and the stream is up to date."""
@@ -152,13 +152,13 @@ class Copy:
 
     def keeps_its_promises(self) -> None:
         """Fail if an audit before the watermark is missing or differs, or a receipt is (M1-M4)."""
-        mark = self.mark
-        assert mark is not None
-        covered = Ledger(self.engine).covered(self.stream, mark.begins_at, mark.begins_at)
-        assert list(gaps(covered, Window(mark.begins_at, mark.watermark))) == []
-        held = [audit for audit in self.audits if audit.event_date < mark.watermark]
+        watermark = self.watermark
+        assert watermark is not None
+        covered = Ledger(self.engine).covered(self.stream, watermark.begins_at, watermark.begins_at)
+        assert list(gaps(covered, Window(watermark.begins_at, watermark.reached))) == []
+        held = [audit for audit in self.audits if audit.event_date < watermark.reached]
         log = self._organisation.simulator.log
-        truth = rows(log.truth(mark.begins_at, mark.watermark, clock()))
+        truth = rows(log.truth(watermark.begins_at, watermark.reached, clock()))
         assert [unraw(a) for a in held] == [unraw(a) for a in truth]
 
     def close(self) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from etl.destinations import AnyDestination, Fence
-from etl.model import Draft, Receipt, Stream
+from etl.model import PendingReceipt, Receipt, Stream
 from etl.pipeline import decoder
 from etl.records import Audit, Batch, Records, Reject, Unreadable, keyed, normalise, whole
 from etl.window import Window
@@ -87,9 +87,9 @@ def audits(records: Iterable[dict[str, Any]]) -> list[Audit]:
     return list(batch(*records).audits)
 
 
-def draft(window: Window, *, stream: Stream = STREAM, schedule: str = "frequent") -> Draft:
+def draft(window: Window, *, stream: Stream = STREAM, schedule: str = "frequent") -> PendingReceipt:
     """A draft for one window, whose query has an id of its own."""
-    return Draft(
+    return PendingReceipt(
         stream,
         window,
         f"query of {window}",
@@ -105,7 +105,10 @@ def unfenced(_: sa.Connection) -> None:
 
 
 def load_into(
-    destination: AnyDestination, of: Draft, batches: Iterable[Batch], fence: Fence = unfenced
+    destination: AnyDestination,
+    of: PendingReceipt,
+    batches: Iterable[Batch],
+    fence: Fence = unfenced,
 ) -> Receipt:
     """Load the records of batches as the pipeline does, but in one thread."""
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etl.genesys.client.clock import Clock
-from etl.prefetch import Ahead, GivenUp
+from etl.prefetch import Abandoned, Prefetched
 
 PATIENCE_SECONDS = 30.0
 
@@ -31,7 +31,7 @@ def comes_true(condition: Callable[[], bool]) -> bool:
 
 @given(st.lists(st.integers(0, 20)), st.integers(1, 40))
 def test_all_values_come_in_order_whatever_waits(values: list[int], limit: int) -> None:
-    with closing(Ahead(values, lambda value: value, limit, "numbers")) as ahead:
+    with closing(Prefetched(values, lambda value: value, limit, "numbers")) as ahead:
         assert list(ahead) == values
 
 
@@ -40,7 +40,7 @@ def test_an_error_comes_after_the_values_before_it() -> None:
         yield 1
         raise KeyError("two")
 
-    with closing(Ahead(values(), one, 5, "numbers")) as ahead:
+    with closing(Prefetched(values(), one, 5, "numbers")) as ahead:
         taken = iter(ahead)
         assert next(taken) == 1
         with pytest.raises(KeyError, match="two"):
@@ -55,7 +55,7 @@ def test_no_more_is_made_than_may_wait() -> None:
             made.append(number)
             yield number
 
-    with closing(Ahead(values(), lambda _: 10, 30, "numbers")) as ahead:
+    with closing(Prefetched(values(), lambda _: 10, 30, "numbers")) as ahead:
         assert comes_true(lambda: len(made) == 3)
         threading.Event().wait(0.05)  # time for a fourth that must not be
         assert made == [0, 1, 2]
@@ -65,13 +65,13 @@ def test_no_more_is_made_than_may_wait() -> None:
 
 
 def test_what_is_given_up_never_passes_for_whole() -> None:
-    ahead = Ahead(iter(range(100)), one, 1, "numbers")
+    ahead = Prefetched(iter(range(100)), one, 1, "numbers")
     taken = iter(ahead)
     assert next(taken) == 0
 
     ahead.close()
 
-    with pytest.raises(GivenUp):
+    with pytest.raises(Abandoned):
         list(taken)
 
 
@@ -88,12 +88,12 @@ def test_a_pause_ends_when_nobody_waits_any_more() -> None:
         clock.wait(10_000)
         yield 1
 
-    ahead = Ahead(values(), one, 1, "a pause of hours")
+    ahead = Prefetched(values(), one, 1, "a pause of hours")
     assert resting.wait(PATIENCE_SECONDS)
 
     ahead.close()
 
-    with pytest.raises(GivenUp):
+    with pytest.raises(Abandoned):
         list(ahead)
 
 
@@ -109,7 +109,7 @@ def test_no_request_is_sent_for_nobody() -> None:
         checked.append("sent")
         yield 1
 
-    ahead = Ahead(values(), one, 1, "requests")
+    ahead = Prefetched(values(), one, 1, "requests")
     assert begun.wait(PATIENCE_SECONDS)
     closing_thread = threading.Thread(target=ahead.close)
     closing_thread.start()
@@ -124,7 +124,7 @@ def test_the_thread_sees_what_its_maker_sees() -> None:
     about = ContextVar("about", default="nothing")
     about.set("a window")
 
-    with closing(Ahead((about.get() for _ in range(1)), one, 1, "a name")) as ahead:
+    with closing(Prefetched((about.get() for _ in range(1)), one, 1, "a name")) as ahead:
         assert list(ahead) == ["a window"]
 
 
@@ -137,7 +137,7 @@ def test_it_tells_how_much_had_to_be_waited_for() -> None:
                 gate.acquire()
             yield number
 
-    with closing(Ahead(values(), one, 10, "numbers")) as ahead:
+    with closing(Prefetched(values(), one, 10, "numbers")) as ahead:
         taken = iter(ahead)
         assert comes_true(lambda: ahead.waiting == 3)
         assert [next(taken) for _ in range(3)] == [0, 1, 2]

@@ -10,7 +10,7 @@ from etl.destinations.sql.destination import SqlDestination
 from etl.errors import SourceBrokePromise
 from etl.ledger import verifications
 from etl.model import ALL_SERVICES, Stream
-from etl.pipeline import Sighting
+from etl.pipeline import PageProgress
 from etl.records import Audit
 from etl.simulator import AuditLog, Faults
 from etl.simulator.instants import milliseconds
@@ -43,7 +43,7 @@ def die_after(world: World, pages: int, lookback: timedelta | None = None) -> No
     """A run that dies at once when so many pages are loaded: its queries stay open."""
     left = pages
 
-    def watch(_: Sighting) -> None:
+    def watch(_: PageProgress) -> None:
         nonlocal left
         left -= 1
         if left == 0:

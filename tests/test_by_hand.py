@@ -19,7 +19,7 @@ from etl.destinations.sql.destination import SqlDestination
 from etl.errors import ConfigurationError, DestinationUnavailable
 from etl.model import Receipt, Stream
 from etl.operations import export, query
-from etl.pipeline import Sighting
+from etl.pipeline import PageProgress
 from etl.simulator import AuditLog, Faults
 from etl.window import Window, gaps
 from tests.handwork import Files, statements
@@ -377,9 +377,9 @@ def test_progress_that_was_deleted_is_asked_for_again(hostile: World, what: str)
     ledger = hostile.place.destination.ledger
     statements(ledger.engine, *PROGRESS[what])
     proved = ledger.windows(STREAM)
-    mark = ledger.mark(STREAM)
-    if mark is not None:
-        unproved = list(gaps(proved, Window(mark.begins_at, mark.watermark)))
+    watermark = ledger.watermark(STREAM)
+    if watermark is not None:
+        unproved = list(gaps(proved, Window(watermark.begins_at, watermark.reached)))
         assert ledger.gaps(STREAM) == unproved
         assert bool(unproved) == ("receipt" in what)
 
@@ -405,7 +405,7 @@ def test_a_lease_that_was_deleted_while_it_is_held_ends_the_run_and_no_other(
 ) -> None:
     engine = hostile.place.destination.ledger.engine
 
-    def delete(_: Sighting) -> None:
+    def delete(_: PageProgress) -> None:
         statements(engine, "DELETE FROM leases")
 
     outcome = hostile.run(watch=delete)
@@ -491,10 +491,10 @@ def test_a_lookback_of_nothing_counts_beside_a_schedule(hostile: World) -> None:
     assert hostile.run().status == 0
     hostile.clock.move(hours=1)
     with hostile.app() as app:
-        mark = app.ledger.mark(STREAM)
-        assert mark is not None
+        watermark = app.ledger.watermark(STREAM)
+        assert watermark is not None
         found = list(export.run(app, schedule="settle", lookback=timedelta(0)))
 
     windows = [outcome.window for outcome in found if isinstance(outcome, Receipt)]
     assert windows
-    assert all(window.start >= mark.watermark for window in windows)
+    assert all(window.start >= watermark.reached for window in windows)

@@ -109,7 +109,7 @@ def test_a_disk_that_is_read_only_is_told(
     folder = tmp_path / "disk"
     url = f"parquet://{folder}" if kind == "lake" else f"sqlite:///{folder}/audits.db"
     state = f"sqlite:///{tmp_path}/state.db" if kind == "lake" else url
-    env = organisation.environment(url, AUDIT_ETL_STATE=state)
+    env = organisation.environment(url, AUDIT_ETL_LEDGER=state)
     with small_disk(folder, "64m") as disk:
         if kind == "file":
             assert audit_etl("run", env=env, entry=disk.entry()).returncode == 0
@@ -127,7 +127,7 @@ def test_a_beginning_in_the_future_is_a_wrong_setting(
 ) -> None:
     url = f"sqlite:///{tmp_path / 'audits.db'}"
     env = organisation.environment(url)
-    env["AUDIT_ETL_BEGIN"] = "2099-01-01"
+    env["AUDIT_ETL_START"] = "2099-01-01"
 
     result = audit_etl(command, env=env)
 
@@ -218,7 +218,7 @@ def test_a_local_lake_that_is_new_is_tried_and_not_left(
     lake = tmp_path / "lakes" / "lake"
 
     for state in ("", f"sqlite:///{tmp_path / 'state.db'}"):
-        findings = found(organisation.environment(f"parquet://{lake}", AUDIT_ETL_STATE=state))
+        findings = found(organisation.environment(f"parquet://{lake}", AUDIT_ETL_LEDGER=state))
         assert verdicts(findings) == {"ok"}
         assert list(tmp_path.iterdir()) == []
 
@@ -240,7 +240,9 @@ def test_a_lake_with_files_stays_as_it_was(organisation: Organisation, tmp_path:
 def test_a_lake_below_a_file_is_told(organisation: Organisation, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     state = f"sqlite:///{tmp_path / 'state.db'}"
-    env = organisation.environment(f"parquet://{tmp_path / 'file' / 'lake'}", AUDIT_ETL_STATE=state)
+    env = organisation.environment(
+        f"parquet://{tmp_path / 'file' / 'lake'}", AUDIT_ETL_LEDGER=state
+    )
 
     checked, run = audit_etl("check", env=env), audit_etl("run", env=env)
 
@@ -250,7 +252,7 @@ def test_a_lake_below_a_file_is_told(organisation: Organisation, tmp_path: Path)
 def test_a_bucket_is_written_to_and_left_as_it_was(
     organisation: Organisation, bucket: str, tmp_path: Path
 ) -> None:
-    env = organisation.environment(bucket, AUDIT_ETL_STATE=f"sqlite:///{tmp_path / 's.db'}")
+    env = organisation.environment(bucket, AUDIT_ETL_LEDGER=f"sqlite:///{tmp_path / 's.db'}")
 
     findings = found(env)
 

@@ -20,7 +20,7 @@ from etl.database.schema import receipts
 from etl.errors import TryAgainLater, UsageError
 from etl.ledger import status
 from etl.ledger.receipts import record as ledger_record
-from etl.model import Draft, Mark, OpenQuery, Receipt, Stream
+from etl.model import OpenQuery, PendingReceipt, Receipt, Stream, Watermark
 from etl.operations import check, export
 from etl.operations.export import Failure
 from etl.simulator import CLIENT_ID, CLIENT_SECRET, AuditLog, Simulator
@@ -81,14 +81,14 @@ class Setup:
 
     def is_up_to_date(self, app: App) -> bool:
         """Whether all is there of the time up to now less the lag, and no more is claimed."""
-        behind = self.clock() - LAG - marked(app).watermark
+        behind = self.clock() - LAG - marked(app).reached
         return timedelta(0) <= behind <= HAND and self.is_complete(app)
 
     def is_complete(self, app: App) -> bool:
         """Whether all is there between the stream's begin and its watermark."""
-        mark = app.ledger.mark(STREAM)
-        assert mark is not None
-        shown = self.log.truth(mark.begins_at, mark.watermark, self.clock())
+        watermark = app.ledger.watermark(STREAM)
+        assert watermark is not None
+        shown = self.log.truth(watermark.begins_at, watermark.reached, self.clock())
         return {a["id"] for a in shown} <= {a.id for a in audits_in(app.engine)}
 
 
@@ -103,10 +103,10 @@ def done(outcome: Receipt | Failure) -> Receipt:
     return outcome
 
 
-def marked(app: App) -> Mark:
-    mark = app.ledger.mark(STREAM)
-    assert mark is not None
-    return mark
+def marked(app: App) -> Watermark:
+    watermark = app.ledger.watermark(STREAM)
+    assert watermark is not None
+    return watermark
 
 
 @pytest.fixture
@@ -124,7 +124,7 @@ def setup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Setup]:
                     "GENESYSCLOUD_REGION": url,
                     "GENESYSCLOUD_OAUTHCLIENT_ID": CLIENT_ID,
                     "GENESYSCLOUD_OAUTHCLIENT_SECRET": CLIENT_SECRET,
-                    "AUDIT_ETL_BEGIN": "1d",
+                    "AUDIT_ETL_START": "1d",
                     "AUDIT_ETL_DESTINATION": f"sqlite:///{tmp_path / 'audits.db'}",
                     "AUDIT_ETL_SCHEDULES": json.dumps(AN_HOUR_BACK),
                 },
@@ -160,12 +160,12 @@ def test_a_clock_that_is_set_while_a_token_is_held_changes_nothing(
         for _ in range(20):
             for receipt in run(app):
                 assert receipt.window.end <= receipt.started_at <= setup.clock()
-            assert marked(app).watermark <= setup.clock() - LAG
+            assert marked(app).reached <= setup.clock() - LAG
             assert setup.is_complete(app)
             setup.clock.move(minutes=15)
         run(app)
 
-        assert marked(app).watermark >= setup.clock() - LAG - CLOCKS_AGREE
+        assert marked(app).reached >= setup.clock() - LAG - CLOCKS_AGREE
 
 
 @pytest.mark.parametrize("ahead", [-3 * HOUR, 3 * HOUR, 40 * DAY, -40 * DAY, 400 * DAY])
@@ -177,7 +177,7 @@ def test_a_first_run_begins_by_the_organisation_s_clock(setup: Setup, ahead: tim
     setup.ahead = timedelta(0)
     with setup.process() as app:
         assert abs(marked(app).begins_at - BEGIN) < MINUTE
-        assert abs(marked(app).watermark - (NOW - LAG)) < MINUTE
+        assert abs(marked(app).reached - (NOW - LAG)) < MINUTE
         assert setup.is_complete(app)
 
 
@@ -213,7 +213,7 @@ def test_where_no_time_is_told_a_clock_that_leaps_ahead_is_not_believed(dated: S
         for _ in range(20):
             dated.clock.move(minutes=15)
             run(app)
-            assert marked(app).watermark <= dated.clock() - LAG
+            assert marked(app).reached <= dated.clock() - LAG
             assert dated.is_complete(app)
 
 
@@ -250,7 +250,7 @@ def test_answers_from_a_cache_take_nothing_back(
 
 def claim(app: App, window: Window, started_at: datetime, schedule: str = "frequent") -> None:
     """Write the receipt of a window that was loaded without an audit."""
-    of = Draft(STREAM, window, "q", schedule, started_at, lambda: 3, lambda: started_at)
+    of = PendingReceipt(STREAM, window, "q", schedule, started_at, lambda: 3, lambda: started_at)
     receipt = of.receipt(events=0, new_events=0, rejects=0)
     transact(app.engine, partial(ledger_record, receipt=receipt))
 
@@ -316,7 +316,7 @@ def test_a_stream_that_a_wrong_clock_began_begins_again(setup: Setup, ahead: tim
 
         run(app)
 
-        assert marked(app) == replace(marked(app), begins_at=BEGIN, watermark=NOW - LAG)
+        assert marked(app) == replace(marked(app), begins_at=BEGIN, reached=NOW - LAG)
         assert setup.is_complete(app)
         assert voided(app) == 1
 
@@ -331,7 +331,7 @@ def test_a_claim_is_not_taken_back_while_no_time_is_told(
         run(app)
         run(app)
 
-        assert marked(app).watermark == NOW + 3 * HOUR - LAG
+        assert marked(app).reached == NOW + 3 * HOUR - LAG
         assert voided(app) == 0
     assert caplog.text.count("lies ahead of this machine's clock") == 1
 
@@ -347,7 +347,7 @@ def test_a_process_whose_clocks_stood_still_takes_nothing_back(setup: Setup) -> 
         run(asleep)
 
         assert voided(asleep) == 0
-        assert marked(asleep).watermark >= setup.clock() - LAG - MINUTE
+        assert marked(asleep).reached >= setup.clock() - LAG - MINUTE
 
 
 def test_a_query_that_a_leapt_clock_left_open_is_not_resumed(setup: Setup) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from etl.config import OrganizationSettings, Settings, describe, example, load
+from etl.config import OrganizationSettings, Settings, example, load, setting_rows
 from etl.errors import ConfigurationError
-from etl.resources import bundled
+from etl.resources import resource_path
 from tests.configured import CREDENTIALS, SECRET, from_toml
 
 
@@ -18,9 +18,9 @@ def test_without_file_and_variables_the_defaults_are_those_of_the_contract() -> 
 
     assert settings.model_dump() == {
         "destination": "sqlite:///audits.db",
-        "state": "sqlite:///audits.db",
+        "ledger": "sqlite:///audits.db",
         "organizations": {},
-        "begin": timedelta(days=30),
+        "start": timedelta(days=30),
         "lag": timedelta(minutes=10),
         "max_window": timedelta(days=30),
         "schedules": tuple(
@@ -29,7 +29,6 @@ def test_without_file_and_variables_the_defaults_are_those_of_the_contract() -> 
                 "cron": cron,
                 "interval": None,
                 "lookback": timedelta(hours=lookback),
-                "jitter": timedelta(0),
                 "early": False,
             }
             for name, cron, lookback in (
@@ -42,7 +41,7 @@ def test_without_file_and_variables_the_defaults_are_those_of_the_contract() -> 
         "allow_redirect": False,
         "partition": "day",
         "concurrency": 8,
-        "behind_limit": timedelta(hours=6),
+        "max_behind": timedelta(hours=6),
         "health_address": "127.0.0.1:9464",
     }
     assert set(settings.origins.values()) == {"default", "not set"}
@@ -63,7 +62,7 @@ def test_the_example_with_every_line_uncommented_gives_the_defaults(tmp_path: Pa
     keys = set(tables) - {"organizations", "schedules"}
     keys |= {f"organizations.NAME.{key}" for key in tables["organizations"]["default"]}
     keys |= {f"schedules.{key}" for schedule in tables["schedules"] for key in schedule}
-    described = {key for key, _, _ in describe()}
+    described = {key for key, _, _ in setting_rows()}
     assert keys == described - {"organizations.NAME.client_secret"} | {
         "organizations.NAME.client_secret_file"
     }
@@ -72,20 +71,20 @@ def test_the_example_with_every_line_uncommented_gives_the_defaults(tmp_path: Pa
 def test_the_example_tells_every_meaning_in_the_words_of_describe() -> None:
     prose = " ".join(re.sub(r"^# ?", "", example(), flags=re.MULTILINE).split())
 
-    assert [key for key, _, meaning in describe() if meaning not in prose] == []
-    assert all(meaning.endswith(".") for _, _, meaning in describe())
+    assert [key for key, _, meaning in setting_rows() if meaning not in prose] == []
+    assert all(meaning.endswith(".") for _, _, meaning in setting_rows())
 
 
 def test_the_example_is_the_file_of_the_checkout() -> None:
-    assert example() == (bundled("config") / "audit-etl.toml").read_text()
+    assert example() == (resource_path("config") / "audit-etl.toml").read_text()
     assert max(map(len, example().splitlines())) <= 100
 
 
 def test_describe_has_every_key_and_its_default_in_the_order_of_the_contract() -> None:
-    assert [(key, default) for key, default, _ in describe()] == [
+    assert [(key, default) for key, default, _ in setting_rows()] == [
         ("destination", "sqlite:///audits.db"),
         (
-            "state",
+            "ledger",
             "the destination if it is SQL, sqlite:///<lake>/_state.db for a local lake, required "
             "for a remote one",
         ),
@@ -93,20 +92,19 @@ def test_describe_has_every_key_and_its_default_in_the_order_of_the_contract() -
         ("organizations.NAME.client_id", "env GENESYSCLOUD_OAUTHCLIENT_ID"),
         ("organizations.NAME.client_secret", "env GENESYSCLOUD_OAUTHCLIENT_SECRET"),
         ("organizations.NAME.services", "*"),
-        ("begin", "30d"),
+        ("start", "30d"),
         ("lag", "10m"),
         ("max_window", "30d"),
         ("schedules.name", "frequent, settle, reconcile"),
         ("schedules.cron", "*/15 * * * *, 17 3 * * *, 41 4 * * sun"),
         ("schedules.interval", "not set"),
         ("schedules.lookback", "1h, 3d, 14d"),
-        ("schedules.jitter", "0s"),
         ("schedules.early", "false"),
         ("expand_user", "true"),
         ("allow_redirect", "false"),
         ("partition", "day"),
         ("concurrency", "8"),
-        ("behind_limit", "6h"),
+        ("max_behind", "6h"),
         ("health_address", "127.0.0.1:9464"),
     ]
 

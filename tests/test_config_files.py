@@ -68,9 +68,9 @@ def test_a_file_that_cannot_be_read_is_named_with_the_reason(tmp_path: Path) -> 
     (tmp_path / "binary").write_bytes(b"\xff\xfe")
     variables = {
         "AUDIT_ETL_DESTINATION_FILE": "/nowhere/url",
-        "AUDIT_ETL_STATE": "sqlite:///other.db",
+        "AUDIT_ETL_LEDGER": "sqlite:///other.db",
         "AUDIT_ETL_LAG_FILE": str(tmp_path),
-        "AUDIT_ETL_BEGIN_FILE": f"{tmp_path}/empty",
+        "AUDIT_ETL_START_FILE": f"{tmp_path}/empty",
         "AUDIT_ETL_PARTITION_FILE": f"{tmp_path}/binary",
         "AUDIT_ETL_ORGANIZATIONS__DEFAULT__CLIENT_SECRET_FILE": SECRET,
     }
@@ -81,7 +81,7 @@ def test_a_file_that_cannot_be_read_is_named_with_the_reason(tmp_path: Path) -> 
         "AUDIT_ETL_DESTINATION_FILE: the file /nowhere/url cannot be read: "
         "No such file or directory",
         f"AUDIT_ETL_LAG_FILE: the file {tmp_path} cannot be read: Is a directory",
-        f"AUDIT_ETL_BEGIN_FILE: the file {tmp_path}/empty is empty",
+        f"AUDIT_ETL_START_FILE: the file {tmp_path}/empty is empty",
         f"AUDIT_ETL_PARTITION_FILE: the file {tmp_path}/binary cannot be read: "
         "it is UTF-16 text or no text: save it as UTF-8",
         "AUDIT_ETL_ORGANIZATIONS__DEFAULT__CLIENT_SECRET_FILE: the file that it names cannot be "

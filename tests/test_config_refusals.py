@@ -94,7 +94,7 @@ def test_a_secret_in_the_file_is_refused_with_the_ways_to_give_it(tmp_path: Path
 def test_everything_that_is_wrong_is_told_at_once_a_line_each(tmp_path: Path) -> None:
     toml = """
 lag = 600
-begin = "tomorrow"
+start = "tomorrow"
 max_window = "31d"
 partition = "week"
 expand_user = "perhaps"
@@ -104,16 +104,16 @@ organizations = 3
     variables = {
         "AUDIT_ETL_ALLOW_REDIRECT": "si",
         "AUDIT_ETL_LAGG": "1m",
-        "AUDIT_ETL_STATE": "oracle://u:hunter2-Zq81@h/x",
+        "AUDIT_ETL_LEDGER": "oracle://u:hunter2-Zq81@h/x",
     }
 
     assert set(refused(tmp_path, toml, variables)) == {
         "AUDIT_ETL_LAGG: no such setting; did you mean AUDIT_ETL_LAG?",
-        "AUDIT_ETL_STATE: oracle:// is not understood here; write one of sqlite:///FILE "
+        "AUDIT_ETL_LEDGER: oracle:// is not understood here; write one of sqlite:///FILE "
         "postgresql://USER@HOST/DATABASE mysql://USER@HOST/DATABASE",
         "AUDIT_ETL_ALLOW_REDIRECT: must be true or false",
         "FILE, line 2: lag: must be a length of time as text, such as 10m, 1h or 3d",
-        "FILE, line 3: begin: must be a time (2026-05-01, 2026-05-01T12:00:00Z) or a length of "
+        "FILE, line 3: start: must be a time (2026-05-01, 2026-05-01T12:00:00Z) or a length of "
         "time before the first run (30d)",
         "FILE, line 4: max_window: must be from 1m to 30d",
         "FILE, line 5: partition: must be hour, day or month",
@@ -121,3 +121,29 @@ organizations = 3
         "FILE, line 7: schedules: is not JSON: Expecting value at character 1",
         "FILE, line 8: organizations: must be a table, such as [organizations.default]",
     }
+
+
+@pytest.mark.parametrize(
+    ("old", "said"),
+    [
+        ("begin", "is called start since 0.2.0"),
+        ("behind_limit", "is called max_behind since 0.2.0"),
+        ("state", "is called ledger since 0.2.0"),
+        ("state_file", "is called ledger_file since 0.2.0"),
+    ],
+)
+def test_a_setting_of_0_1_0_is_told_by_its_new_name(tmp_path: Path, old: str, said: str) -> None:
+    variable, told = f"AUDIT_ETL_{old.upper()}", said.split()[2].upper()
+
+    assert refused(tmp_path, f'{old} = "1d"') == [f"FILE, line 1: {old}: {said}"]
+    assert refused(environment={variable: "1d"}) == [
+        f"{variable}: is called AUDIT_ETL_{told} since 0.2.0"
+    ]
+
+
+def test_a_setting_that_went_is_told(tmp_path: Path) -> None:
+    toml = '[[schedules]]\nname = "a"\ncron = "0 * * * *"\nlookback = "1h"\njitter = "1m"'
+
+    [problem] = refused(tmp_path, toml)
+
+    assert problem.startswith("FILE, line 5: schedules.0.jitter: is not a setting since 0.2.0")

@@ -20,7 +20,7 @@ def test_the_rows_show_every_value_with_its_origin_and_no_secret() -> None:
 
     assert settings.rows() == [
         ("destination", shown, "environment AUDIT_ETL_DESTINATION"),
-        ("state", shown, "default"),
+        ("ledger", shown, "default"),
         ("organizations.default.region", "us-east-1", "environment GENESYSCLOUD_REGION"),
         ("organizations.default.client_id", "id-1", "environment GENESYSCLOUD_OAUTHCLIENT_ID"),
         (
@@ -29,7 +29,7 @@ def test_the_rows_show_every_value_with_its_origin_and_no_secret() -> None:
             "environment GENESYSCLOUD_OAUTHCLIENT_SECRET",
         ),
         ("organizations.default.services", "*", "default"),
-        ("begin", "30d", "default"),
+        ("start", "30d", "default"),
         ("lag", "10m", "default"),
         ("max_window", "30d", "default"),
         ("schedules.frequent.cron", "*/15 * * * *", "default"),
@@ -42,7 +42,7 @@ def test_the_rows_show_every_value_with_its_origin_and_no_secret() -> None:
         ("allow_redirect", "false", "default"),
         ("partition", "day", "default"),
         ("concurrency", "8", "default"),
-        ("behind_limit", "6h", "default"),
+        ("max_behind", "6h", "default"),
         ("health_address", "127.0.0.1:9464", "default"),
     ]
     assert settings.origins == {key: origin for key, _, origin in settings.rows()}
@@ -77,7 +77,7 @@ def test_no_password_of_a_url_is_shown_whatever_is_in_it(password: str, place: s
 
     assert password not in masked(url)
     try:
-        settings = load(None, {"AUDIT_ETL_DESTINATION": url, "AUDIT_ETL_STATE": LAKE_STATE})
+        settings = load(None, {"AUDIT_ETL_DESTINATION": url, "AUDIT_ETL_LEDGER": LAKE_STATE})
     except ConfigurationError as error:
         assert password not in str(error)
     else:

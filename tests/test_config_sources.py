@@ -23,7 +23,7 @@ def test_a_variable_overrides_the_file_and_each_value_tells_where_it_came_from(
 
     assert (settings.lag, settings.max_window) == (timedelta(minutes=2), timedelta(days=2))
     origins = settings.origins
-    assert [origins[key] for key in ("lag", "max_window", "begin")] == [
+    assert [origins[key] for key in ("lag", "max_window", "start")] == [
         "environment AUDIT_ETL_LAG",
         str(tmp_path / "c.toml"),
         "default",
@@ -155,7 +155,7 @@ names = st.text(string.ascii_letters + string.digits + "_.-", min_size=1, max_si
 def test_lengths_of_time_mean_the_same_in_file_and_environment_and_are_shown_as_written(
     tmp_path_factory: pytest.TempPathFactory, lag: timedelta, begin: timedelta, lookback: timedelta
 ) -> None:
-    texts = {"lag": format_duration(lag), "begin": format_duration(begin)}
+    texts = {"lag": format_duration(lag), "start": format_duration(begin)}
     schedule = {"name": "a", "cron": "17 3 * * *", "lookback": format_duration(lookback)}
     by_variable = {f"AUDIT_ETL_{key.upper()}": text for key, text in texts.items()}
     by_variable["AUDIT_ETL_SCHEDULES"] = json.dumps([schedule])
@@ -164,7 +164,7 @@ def test_lengths_of_time_mean_the_same_in_file_and_environment_and_are_shown_as_
 
     settings = load(None, by_variable)
 
-    assert (settings.lag, settings.begin) == (lag, begin)
+    assert (settings.lag, settings.start) == (lag, begin)
     assert settings.schedules[0].lookback == lookback
     in_file = from_toml(tmp_path_factory.getbasetemp(), toml)
     assert in_file.model_dump() == settings.model_dump()
@@ -184,9 +184,9 @@ def test_begin_is_the_same_instant_in_file_and_environment(
 ) -> None:
     whole = begin.replace(microsecond=0)
 
-    by_variable = from_environment(AUDIT_ETL_BEGIN=begin.isoformat()).begin
-    as_text = from_toml(tmp_path_factory.getbasetemp(), f'begin = "{begin.isoformat()}"').begin
-    as_time = from_toml(tmp_path_factory.getbasetemp(), f"begin = {begin.isoformat()}").begin
+    by_variable = from_environment(AUDIT_ETL_START=begin.isoformat()).start
+    as_text = from_toml(tmp_path_factory.getbasetemp(), f'start = "{begin.isoformat()}"').start
+    as_time = from_toml(tmp_path_factory.getbasetemp(), f"start = {begin.isoformat()}").start
 
     assert by_variable == as_text == as_time == whole
     assert isinstance(by_variable, datetime)
@@ -197,10 +197,10 @@ def test_begin_is_the_same_instant_in_file_and_environment(
     "text", ['"2026-05-01"', "2026-05-01", "2026-05-01T00:00:00", '"2026-05-01T02:00+02:00"']
 )
 def test_begin_is_in_utc_unless_it_says_otherwise(tmp_path: Path, text: str) -> None:
-    settings = from_toml(tmp_path, f"begin = {text}")
+    settings = from_toml(tmp_path, f"start = {text}")
 
-    assert settings.begin == datetime(2026, 5, 1, tzinfo=UTC)
-    assert {key: shown for key, shown, _ in settings.rows()}["begin"] == ("2026-05-01T00:00:00Z")
+    assert settings.start == datetime(2026, 5, 1, tzinfo=UTC)
+    assert {key: shown for key, shown, _ in settings.rows()}["start"] == ("2026-05-01T00:00:00Z")
 
 
 @given(name=names, region=st.sampled_from(["us-east-1", "mypurecloud.de", "http://127.0.0.1:81"]))

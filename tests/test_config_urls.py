@@ -30,7 +30,7 @@ def test_a_database_is_opened_with_the_driver_that_we_ship_and_holds_the_state(
 ) -> None:
     settings = from_environment(AUDIT_ETL_DESTINATION=given_url)
 
-    assert (settings.destination, settings.state) == (url, url)
+    assert (settings.destination, settings.ledger) == (url, url)
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_a_database_is_opened_with_the_driver_that_we_ship_and_holds_the_state(
 def test_a_local_lake_holds_its_state(lake: str, state: str) -> None:
     settings = from_environment(AUDIT_ETL_DESTINATION=lake)
 
-    assert (settings.destination, settings.state) == (lake, state)
+    assert (settings.destination, settings.ledger) == (lake, state)
 
 
 @pytest.mark.parametrize("was_there", [False, True])
@@ -71,23 +71,23 @@ def test_a_local_lake_and_its_state_are_in_the_folder_as_it_is_written(
 def test_a_remote_lake_needs_a_state_elsewhere(tmp_path: Path) -> None:
     remote = "parquet+s3://bucket/prefix"
 
-    settings = from_environment(AUDIT_ETL_DESTINATION=remote, AUDIT_ETL_STATE=LAKE_STATE)
+    settings = from_environment(AUDIT_ETL_DESTINATION=remote, AUDIT_ETL_LEDGER=LAKE_STATE)
 
-    assert (settings.destination, settings.state) == (remote, LAKE_STATE)
+    assert (settings.destination, settings.ledger) == (remote, LAKE_STATE)
     reason = (
         "must be set, since a remote lake cannot hold it: for example "
         "sqlite:////var/lib/audit-etl/state.db or postgresql+psycopg://USER@HOST/DATABASE"
     )
-    assert refused(environment={"AUDIT_ETL_DESTINATION": remote}) == [f"state: {reason}"]
-    assert refused(tmp_path, f'destination = "{remote}"') == [f"state: {reason}"]
+    assert refused(environment={"AUDIT_ETL_DESTINATION": remote}) == [f"ledger: {reason}"]
+    assert refused(tmp_path, f'destination = "{remote}"') == [f"ledger: {reason}"]
 
 
 def test_the_state_of_a_database_is_in_that_database() -> None:
-    both = {"AUDIT_ETL_DESTINATION": "postgres://h/d", "AUDIT_ETL_STATE": "postgresql://h/d"}
+    both = {"AUDIT_ETL_DESTINATION": "postgres://h/d", "AUDIT_ETL_LEDGER": "postgresql://h/d"}
 
-    assert load(None, both).state == "postgresql+psycopg://h/d"
-    assert refused(environment=both | {"AUDIT_ETL_STATE": LAKE_STATE}) == [
-        "AUDIT_ETL_STATE: must be left out or equal the destination if that is SQL: audits and "
+    assert load(None, both).ledger == "postgresql+psycopg://h/d"
+    assert refused(environment=both | {"AUDIT_ETL_LEDGER": LAKE_STATE}) == [
+        "AUDIT_ETL_LEDGER: must be left out or equal the destination if that is SQL: audits and "
         "watermark are committed together"
     ]
 

@@ -19,9 +19,9 @@ from tests.configured import SECRET, from_environment, refused
         ("lag", "10", "'10' is not a duration; write for example 10m, 1h or 3d"),
         ("lag", "7301d", "must be from 0s to 20 years (7300d)"),
         ("lag", "9" * 30 + "d", "must be from 0s to 20 years (7300d)"),
-        ("begin", "9" * 30 + "d", "must be from 0s to 20 years (7300d)"),
-        ("begin", "1999-12-31", "must be in the year 2000 or later"),
-        ("begin", "0001-01-01T00:00:00+14:00", "must be in the year 2000 or later"),
+        ("start", "9" * 30 + "d", "must be from 0s to 20 years (7300d)"),
+        ("start", "1999-12-31", "must be in the year 2000 or later"),
+        ("start", "0001-01-01T00:00:00+14:00", "must be in the year 2000 or later"),
         ("max_window", "59s", "must be from 1m to 30d"),
         ("max_window", "30d1s", "must be from 1m to 30d"),
         ("schedules", "[]", "must hold a schedule; leave it out to have the default ones"),
@@ -46,7 +46,7 @@ def test_a_value_out_of_range_is_refused(key: str, text: str, reason: str) -> No
 
 
 def test_lengths_of_time_may_be_at_their_limits() -> None:
-    settings = from_environment(AUDIT_ETL_LAG="0s", AUDIT_ETL_MAX_WINDOW="1m", AUDIT_ETL_BEGIN="0s")
+    settings = from_environment(AUDIT_ETL_LAG="0s", AUDIT_ETL_MAX_WINDOW="1m", AUDIT_ETL_START="0s")
 
     assert (settings.lag, settings.max_window) == (timedelta(0), timedelta(minutes=1))
     with pytest.raises(ValidationError, match="must be from 0s"):
@@ -126,7 +126,7 @@ def test_schedules_need_names_of_their_own() -> None:
     assert refused(
         environment={"AUDIT_ETL_SCHEDULES": json.dumps([one | {"name": "backfill"}])}
     ) == [
-        "AUDIT_ETL_SCHEDULES: schedules.0.name: 'backfill' is what receipts of a backfill are "
+        "AUDIT_ETL_SCHEDULES: schedules.0.name: 'backfill' is what other receipts are "
         "called; choose another"
     ]
 

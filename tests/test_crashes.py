@@ -104,11 +104,13 @@ def load_all(place: Place) -> None:
 
 
 def assert_that_the_watermark_does_not_lead(place: Place) -> None:
-    mark = place.destination.ledger.mark(STREAM)
+    watermark = place.destination.ledger.watermark(STREAM)
     held = [audit.id for audit in place.audits()]
     assert len(held) == len(set(held))
-    if mark is not None:
-        proved = [a.id for shown in SHOWN for a in audits(shown) if a.event_date < mark.watermark]
+    if watermark is not None:
+        proved = [
+            a.id for shown in SHOWN for a in audits(shown) if a.event_date < watermark.reached
+        ]
         assert set(proved) <= set(held)
 
 
@@ -171,9 +173,9 @@ def assert_that_any_death_is_mended(
 
         load_all(place)
         assert place.audits() == audits(SHOWN[0] + SHOWN[1])
-        mark = place.destination.ledger.mark(STREAM)
-        assert mark is not None
-        assert mark.watermark == WINDOWS[-1].end
+        watermark = place.destination.ledger.watermark(STREAM)
+        assert watermark is not None
+        assert watermark.reached == WINDOWS[-1].end
         place.empty()
 
     assert step > 20

@@ -123,7 +123,7 @@ def test_a_signal_ends_a_daemon_within_five_seconds_whatever_it_does(
     if phase is waiting_for_a_lease:
         assert audit_etl("migrate", env=env).returncode == 0
         with copy_at(url, organisation) as copy:
-            name = "the daemon's work for default"
+            name = "daemon:default"
             acquire(copy.engine, name, "elsewhere/1/1", clock(), timedelta(hours=1))
 
     with Daemon(tmp_path / "log", env) as daemon:
@@ -241,7 +241,7 @@ def test_a_hangup_brings_a_new_configuration_into_force_or_says_why_not(
     with Daemon(tmp_path / "log", env) as daemon, copy_at(url, organisation) as copy:
         until(lambda: copy.count(by.format("before")) >= 1, "the first is in force")
 
-        config.write_text('lagg = "1m"\nbegn = "1d"\n' + frequent.format("wrong"))
+        config.write_text('lagg = "1m"\nstrt = "1d"\n' + frequent.format("wrong"))
         daemon.send(signal.SIGHUP)
         daemon.says("the new configuration is refused, the old one stays")
         before = copy.receipts
@@ -254,7 +254,7 @@ def test_a_hangup_brings_a_new_configuration_into_force_or_says_why_not(
         assert daemon.ended() == 0
     [refusal] = [line for line in daemon.log.splitlines() if "refused" in line]
     assert "did you mean lag?" in refusal
-    assert "did you mean begin?" in refusal
+    assert "did you mean start?" in refusal
     assert copy.count(by.format("wrong")) == 0
 
 

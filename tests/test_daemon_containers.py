@@ -39,7 +39,7 @@ def test_two_daemons_of_one_host_name_do_not_take_the_lease_from_each_other(
             Daemon(tmp_path / "a.log", env, entry=alone) as first,
             Daemon(tmp_path / "b.log", env, entry=alone) as second,
         ):
-            waits = "default waits: the daemon's work for default is held by process 1 on"
+            waits = "default waits: daemon:default is held by process 1 on"
             until(lambda: (first.log + second.log).count(waits) >= 1, "one of the two waits")
             until(lambda: copy.receipts >= 5, "the other goes on")
             copy.keeps_its_promises()

@@ -155,11 +155,11 @@ def test_a_month_of_ticks_ends_complete_and_with_the_memory_of_its_first_hundred
         clock.now = END + 11 * DAY  # whatever is late is visible by then
         worker.tick()
 
-        [mark] = [app.ledger.mark(stream) for stream in app.streams()]
-        assert mark is not None
-        truth = simulator.log.truth(mark.begins_at, mark.watermark, clock.now)
+        [watermark] = [app.ledger.watermark(stream) for stream in app.streams()]
+        assert watermark is not None
+        truth = simulator.log.truth(watermark.begins_at, watermark.reached, clock.now)
         assert [unraw(audit) for audit in audits_in(app.engine)] == [unraw(a) for a in rows(truth)]
-        assert mark.watermark == END + 11 * DAY - app.settings.lag
+        assert watermark.reached == END + 11 * DAY - app.settings.lag
         assert app.ledger.gaps(app.streams()[0]) == []
     assert ticks > 2000
     assert counts.late > 50

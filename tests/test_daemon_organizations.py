@@ -50,7 +50,9 @@ def test_neither_failure_nor_slowness_of_one_organisation_holds_up_another(
     lake = tmp_path / "lake"
     state = f"sqlite:///{tmp_path / 'state.db'}"
     url = state if kind == "sqlite" else f"parquet://{lake}"
-    env = organisations["one"].environment(url, AUDIT_ETL_STATE=state, **credentials(organisations))
+    env = organisations["one"].environment(
+        url, AUDIT_ETL_LEDGER=state, **credentials(organisations)
+    )
     for variable in ("REGION", "OAUTHCLIENT_ID", "OAUTHCLIENT_SECRET"):
         del env[f"GENESYSCLOUD_{variable}"]  # or there is an organisation `default` as well
     with Daemon(tmp_path / "log", env) as daemon, ExitStack() as stack:

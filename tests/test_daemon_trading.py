@@ -96,7 +96,7 @@ def test_a_daemon_that_is_killed_at_any_instant_is_replaced_by_the_one_that_wait
         until(copy.caught_up, "the first catches up")
         for n in range(1, KILLS + 1):
             waiting = stack.enter_context(Daemon(tmp_path / f"{n}.log", env, QUICK))
-            waiting.says("organisation default waits: the daemon's work for default is held by")
+            waiting.says("organisation default waits: daemon:default is held by")
             time.sleep(moments.uniform(0.0, 1.0))  # noqa: TID251 - the instant is the test
             before = copy.receipts
             working.kill()
@@ -121,7 +121,7 @@ def target(
         env = organisation.environment(url)
         lake = tmp_path / "lake" if request.param == "parquet" else None
         if lake:
-            env |= {"AUDIT_ETL_DESTINATION": f"parquet://{lake}", "AUDIT_ETL_STATE": url}
+            env |= {"AUDIT_ETL_DESTINATION": f"parquet://{lake}", "AUDIT_ETL_LEDGER": url}
         assert audit_etl("migrate", env=env).returncode == 0
         yield env, stack.enter_context(copy_at(url, organisation, lake=lake))
 

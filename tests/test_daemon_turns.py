@@ -26,8 +26,8 @@ SERVER_CONNECTIONS = 30
 QUICK_TURNS = """
 from functools import partial
 from etl.cli import main
-from etl.daemon import crew
-crew.Turns = partial(crew.Turns, seconds=1.0)
+from etl.daemon import runtime
+runtime.Turns = partial(runtime.Turns, seconds=1.0)
 main()
 """
 

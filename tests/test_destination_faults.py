@@ -160,9 +160,9 @@ def test_a_commit_of_which_the_answer_is_lost_counts_once(
     assert held == audits(shown[:number])
     assert again.new_events == len(shown) - number
     assert audits_in(engine) == audits(shown)
-    mark = destination.ledger.mark(STREAM)
-    assert mark is not None
-    assert mark.watermark == hours(0, 1).end
+    watermark = destination.ledger.watermark(STREAM)
+    assert watermark is not None
+    assert watermark.reached == hours(0, 1).end
 
 
 @pytest.mark.slow

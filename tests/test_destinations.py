@@ -48,8 +48,8 @@ def destination(place: Place) -> AnyDestination:
 
 
 def watermark(destination: AnyDestination, stream: Stream = STREAM) -> datetime | None:
-    mark = destination.ledger.mark(stream)
-    return mark.watermark if mark else None
+    found = destination.ledger.watermark(stream)
+    return found.reached if found else None
 
 
 def test_a_loaded_audit_reads_back_as_the_source_showed_it(
@@ -223,10 +223,10 @@ def test_a_stream_that_begins_after_a_backfill_counts_what_that_loaded(
     load_into(destination, draft(hours(2, 4)), [], unfenced)
     load_into(destination, draft(hours(5, 6)), [], unfenced)
 
-    mark = destination.ledger.begin(STREAM, BEGIN, LOADED_AT)
+    begun = destination.ledger.begin(STREAM, BEGIN, LOADED_AT)
 
-    assert (mark.begins_at, mark.watermark) == (BEGIN, BEGIN + 4 * HOUR)
-    assert destination.ledger.begin(STREAM, BEGIN + HOUR, LOADED_AT) == mark
+    assert (begun.begins_at, begun.reached) == (BEGIN, BEGIN + 4 * HOUR)
+    assert destination.ledger.begin(STREAM, BEGIN + HOUR, LOADED_AT) == begun
 
 
 def test_gaps_between_receipts_are_told(destination: AnyDestination) -> None:

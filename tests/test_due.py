@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etl.due import Lookback, due, horizon, unasked
-from etl.model import FailedWindow, Mark
+from etl.model import FailedWindow, Watermark
 from etl.window import Window, joined
 from tests.samples import BEGIN, hours
 
@@ -21,8 +21,8 @@ def at(hour: float) -> datetime:
     return BEGIN + hour * HOUR
 
 
-def mark(begin: float, watermark: float) -> Mark:
-    return Mark(at(begin), at(watermark), at(watermark))
+def watermark(begin: float, reached: float) -> Watermark:
+    return Watermark(at(begin), at(reached), at(reached))
 
 
 def failed(start: float, end: float, *, refused: bool = False) -> FailedWindow:
@@ -43,13 +43,13 @@ def test_a_window_ends_by_the_organisation_s_clock(ours: int, reached: int) -> N
 
 
 def test_a_run_asks_from_the_watermark_less_the_lookback_but_never_before_the_beginning() -> None:
-    assert due(mark(0, 10), [], [], at(12), FREQUENT, []).spans == [hours(9, 12)]
-    assert due(mark(9.5, 10), [], [], at(12), FREQUENT, []).spans == [hours(9.5, 12)]
-    assert due(mark(0, 10), [], [], at(9), FREQUENT, []).spans == []
+    assert due(watermark(0, 10), [], [], at(12), FREQUENT, []).spans == [hours(9, 12)]
+    assert due(watermark(9.5, 10), [], [], at(12), FREQUENT, []).spans == [hours(9.5, 12)]
+    assert due(watermark(0, 10), [], [], at(9), FREQUENT, []).spans == []
 
 
 def test_what_was_loaded_beyond_a_gap_is_not_asked_for_again_and_the_gap_comes_second() -> None:
-    found = due(mark(0, 10), [hours(12, 20)], [], at(21), FREQUENT, [])
+    found = due(watermark(0, 10), [hours(12, 20)], [], at(21), FREQUENT, [])
 
     assert found.spans == [hours(19, 21), hours(10, 12)]
     assert found.schedule == "frequent"
@@ -59,7 +59,7 @@ def test_a_longer_lookback_asks_for_what_was_not_asked_since_it_fired_and_names_
     settle = Lookback("settle", 3 * HOUR, [hours(8, 9)])
     reconcile = Lookback("reconcile", 9 * HOUR, [hours(0, 20)])
 
-    found = due(mark(0, 10), [], [], at(11), FREQUENT, [settle, reconcile])
+    found = due(watermark(0, 10), [], [], at(11), FREQUENT, [settle, reconcile])
 
     assert found.spans == [hours(9, 11), hours(7, 8)]
     assert found.schedule == "settle"
@@ -68,7 +68,7 @@ def test_a_longer_lookback_asks_for_what_was_not_asked_since_it_fired_and_names_
 def test_what_failed_comes_last_and_is_excused_where_the_organisation_is_too_young() -> None:
     known = [failed(0, 1, refused=True), failed(1, 2, refused=True), failed(5, 6, refused=True)]
 
-    found = due(mark(0, 0), [], known, at(10), FREQUENT, [])
+    found = due(watermark(0, 0), [], known, at(10), FREQUENT, [])
 
     assert found.spans == [hours(2, 5), hours(6, 10)]
     assert found.failed == [replace(one, excused=one.window.end <= at(2)) for one in known]
@@ -77,7 +77,7 @@ def test_what_failed_comes_last_and_is_excused_where_the_organisation_is_too_you
 def test_loaded_time_that_failed_stays_due_when_the_lookback_has_moved_on() -> None:
     known = [failed(1, 2), failed(9, 10)]
 
-    found = due(mark(0, 10), [], known, at(11), FREQUENT, [])
+    found = due(watermark(0, 10), [], known, at(11), FREQUENT, [])
 
     assert found.failed == known
     assert found.spans == [hours(10, 11)]
@@ -108,16 +108,16 @@ spans = st.tuples(spots, st.integers(1, 50)).map(lambda at: hours(at[0], at[0] +
 
 @given(spots, st.lists(spans), st.lists(spans), st.integers(0, 300), st.integers(0, 40))
 def test_all_time_without_a_receipt_up_to_the_horizon_is_asked_for_once(
-    watermark: int, loaded: list[Window], bad: list[Window], until: int, lookback: int
+    reached: int, loaded: list[Window], bad: list[Window], until: int, lookback: int
 ) -> None:
-    beyond = [window for window in joined(loaded) if window.start > at(watermark)]
+    beyond = [window for window in joined(loaded) if window.start > at(reached)]
     known = [FailedWindow(window, refused=False) for window in joined(bad)]
     shortest = Lookback("frequent", lookback * HOUR)
 
-    found = due(mark(0, watermark), beyond, known, at(until), shortest, [])
+    found = due(watermark(0, reached), beyond, known, at(until), shortest, [])
 
     asked = [*found.spans, *(one.window for one in found.failed)]
     assert not any(a.overlaps(b) for n, a in enumerate(found.spans) for b in found.spans[:n])
-    for hour in range(watermark, until):
+    for hour in range(reached, until):
         piece = hours(hour, hour + 1)
         assert any(piece in span for span in [*joined(asked), *beyond])

@@ -11,11 +11,11 @@ import sqlalchemy as sa
 
 from etl.app import App
 from etl.config import load
-from etl.daemon.crew import Crew
+from etl.daemon.runtime import Runtime
 from etl.database.schema import early_audits
 from etl.errors import ConfigurationError, NotPermitted, SourceUnavailable
 from etl.ledger.lateness import unconfirmed
-from etl.ledger.leases import TENURE
+from etl.ledger.leases import LEASE_TIMING
 from etl.ledger.status import gather
 from etl.model import Receipt
 from etl.monitoring.condition import look
@@ -57,7 +57,7 @@ def variables(simulator: Simulator, tmp_path: Path) -> Iterator[dict[str, str]]:
             "GENESYSCLOUD_OAUTHCLIENT_ID": CLIENT_ID,
             "GENESYSCLOUD_OAUTHCLIENT_SECRET": CLIENT_SECRET,
             "AUDIT_ETL_DESTINATION": f"sqlite:///{tmp_path / 'a.db'}",
-            "AUDIT_ETL_BEGIN": "3h",
+            "AUDIT_ETL_START": "3h",
             "AUDIT_ETL_SCHEDULES": json.dumps(EARLY),
         }
 
@@ -97,25 +97,25 @@ def test_what_is_younger_than_the_lag_is_there_at_once_and_confirmed_by_a_window
     app: App, log: AuditLog, time: HandClock
 ) -> None:
     run(app)
-    mark = app.ledger.mark(app.streams()[0])
+    watermark = app.ledger.watermark(app.streams()[0])
 
     loaded = load_visible(app, "default")
     again = load_visible(app, "default")
 
     assert loaded == early(app) > 50
     assert again == 0
-    assert app.ledger.mark(app.streams()[0]) == mark
-    assert mark is not None
+    assert app.ledger.watermark(app.streams()[0]) == watermark
+    assert watermark is not None
     recent = app.source("default").recent.services()
-    assert held(app) == shown(log, time.now, mark.watermark, recent)
+    assert held(app) == shown(log, time.now, watermark.reached, recent)
 
     time.move(minutes=30)
     run(app)
 
-    mark = app.ledger.mark(app.streams()[0])
-    assert mark is not None
+    watermark = app.ledger.watermark(app.streams()[0])
+    assert watermark is not None
     assert early(app) == 0
-    assert held(app) == shown(log, time.now, mark.watermark)
+    assert held(app) == shown(log, time.now, watermark.reached)
 
 
 def test_no_more_than_an_hour_is_loaded_early(app: App, time: HandClock) -> None:
@@ -243,13 +243,13 @@ def test_what_becomes_visible_before_the_watermark_is_left_to_the_lookbacks(
     ):
         app.migrate()
         run(app)
-        mark = app.ledger.mark(app.streams()[0])
+        watermark = app.ledger.watermark(app.streams()[0])
         time.move(minutes=2)
 
         assert load_visible(app, "default") == 2
 
-        assert mark is not None
-        assert moments[2] < mark.watermark < moments[3]
+        assert watermark is not None
+        assert moments[2] < watermark.reached < moments[3]
         early_ids = {seen[3][0]["id"], late[3][0]["id"]}
         with app.engine.connect() as connection:
             assert set(connection.execute(sa.select(early_audits.c.id)).scalars()) == early_ids
@@ -309,17 +309,17 @@ def test_the_early_audits_of_a_service_are_counted_by_its_own_watermark(
 def test_the_daemon_loads_early_when_such_a_schedule_fires(
     variables: dict[str, str], time: HandClock
 ) -> None:
-    crew = Crew(load(None, variables), Monitor(), time, time.monotonic, TENURE)
+    runtime = Runtime(load(None, variables), Monitor(), time, time.monotonic, LEASE_TIMING)
     with App(load(None, variables), stop=Event(), now=time, monotonic=time.monotonic) as reader:
-        crew.start()
+        runtime.start()
         try:
             until(lambda: reader.ledger.last_receipt(reader.streams()[0]), "a window is loaded")
-            crew._wake(early=True)
+            runtime._wake(early=True)
             until(lambda: early(reader) > 50, "audits are loaded early")
         finally:
-            crew.ask_to_stop()
-            assert crew.has_ended(10)
-            crew.close()
+            runtime.ask_to_stop()
+            assert runtime.has_ended(10)
+            runtime.close()
 
 
 def test_a_lake_is_not_loaded_early(variables: dict[str, str], tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from etl import flight, pipeline
+from etl import in_flight, pipeline
 from etl.destinations.sql import destination as sql_module
 from etl.destinations.sql import inserter, keys
 from etl.destinations.sql.destination import SqlDestination
@@ -202,8 +202,8 @@ def page_bytes() -> int:
 
 
 PIECES: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
-    "one page waits": lambda patch: patch.setattr(flight, "WAITING_BYTES", 1),
-    "one page waits, just": lambda patch: patch.setattr(flight, "WAITING_BYTES", page_bytes()),
+    "one page waits": lambda patch: patch.setattr(in_flight, "WAITING_BYTES", 1),
+    "one page waits, just": lambda patch: patch.setattr(in_flight, "WAITING_BYTES", page_bytes()),
     "rows of one page wait": lambda patch: patch.setattr(pipeline, "DECODED_BYTES", 1),
     "rows of a page and more": lambda patch: patch.setattr(
         pipeline, "DECODED_BYTES", page_bytes() + 1
@@ -228,7 +228,7 @@ def test_pages(
     monkeypatch.setattr(downloads, "PAGE_SIZE_MAX", N)
     monkeypatch.setattr(sql_module, "GROUP_BYTES", 16 * 1024 * 1024)
     PIECES[pieces](monkeypatch)
-    hostile.settings = {"AUDIT_ETL_BEGIN": Windows.begin.isoformat()}
+    hostile.settings = {"AUDIT_ETL_START": Windows.begin.isoformat()}
     if downloaded:
         hostile.settings |= {"AUDIT_ETL_ALLOW_REDIRECT": "true"}
         hostile.simulator.faults = Faults(redirect_over=1)

@@ -288,7 +288,7 @@ def test_a_bucket_s_private_ca_is_trusted_once_it_is_given(authority: Authority)
 def test_a_bucket_in_clear_is_refused_before_anything_is_sent(tmp_path: Path) -> None:
     env = environment(
         AUDIT_ETL_DESTINATION="parquet+s3://bucket/audits",
-        AUDIT_ETL_STATE=f"sqlite:///{tmp_path / 'state.db'}",
+        AUDIT_ETL_LEDGER=f"sqlite:///{tmp_path / 'state.db'}",
         AWS_ENDPOINT_URL="http://store.example.test",
     )
     done = audit_etl("migrate", env=env)

@@ -155,7 +155,7 @@ def test_a_run_killed_at_twenty_instants_ends_in_the_same_content(
     organisation: Organisation, place: Place
 ) -> None:
     begin = organisation.begin.isoformat()
-    window = {"AUDIT_ETL_MAX_WINDOW": "6h", "AUDIT_ETL_BEGIN": begin}
+    window = {"AUDIT_ETL_MAX_WINDOW": "6h", "AUDIT_ETL_START": begin}
     env = env_of(organisation, **place.variables, **window)
     moments = random.Random(11)
     for _ in range(20):

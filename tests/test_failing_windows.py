@@ -18,7 +18,7 @@ from etl.errors import (
     WindowTooLong,
 )
 from etl.losses import ALONE_MAX, NAMED_MAX, UNANSWERED_MAX, Failed, Losses
-from etl.model import ALL_SERVICES, FailedWindow, Mark, OpenQuery, Stream
+from etl.model import ALL_SERVICES, FailedWindow, OpenQuery, Stream, Watermark
 from etl.monitoring.condition import Condition, StreamCondition
 from etl.simulator import AuditLog, Faults
 from etl.window import WINDOW_MIN, Window, gaps, joined
@@ -50,8 +50,8 @@ def ids(world: World) -> set[str]:
     return {audit.id for audit in world.place.audits()}
 
 
-def mark(world: World) -> Mark:
-    found = world.place.destination.ledger.mark(STREAM)
+def watermark(world: World) -> Watermark:
+    found = world.place.destination.ledger.watermark(STREAM)
     assert found is not None
     return found
 
@@ -91,7 +91,7 @@ def test_a_minute_that_always_fails_costs_itself_and_nothing_else(
     assert BAD in gap
     assert gap.length < SMALL
     assert str(gap) in str(first.error)
-    assert mark(hostile).watermark == gap.start
+    assert watermark(hostile).reached == gap.start
     assert in_time(hostile, Window(BEGIN, first.span.end), gap) <= ids(hostile)
 
     for _ in range(3):
@@ -104,7 +104,7 @@ def test_a_minute_that_always_fails_costs_itself_and_nothing_else(
         assert joined(receipt.window for receipt in later.receipts) == again
         assert asked(hostile) - before <= 4
         assert gaps_of(hostile) == [gap]
-        assert mark(hostile).watermark == gap.start
+        assert watermark(hostile).reached == gap.start
         assert in_time(hostile, Window(BEGIN, later.span.end), gap) <= ids(hostile)
 
     hostile.simulator.faults = Faults()
@@ -114,7 +114,7 @@ def test_a_minute_that_always_fails_costs_itself_and_nothing_else(
     assert healed.status == 0
     assert healed.receipts[-1].window == gap
     assert gaps_of(hostile) == []
-    assert mark(hostile).watermark == healed.span.end
+    assert watermark(hostile).reached == healed.span.end
     assert hostile.place.destination.ledger.failed(STREAM) == []
     assert healed.promised.keys() <= ids(hostile)
 
@@ -133,7 +133,7 @@ def test_loaded_time_that_cannot_be_asked_for_again_holds_up_no_new_time(
         before = asked(hostile)
         outcome = hostile.run()
         assert outcome.status != 0
-        assert mark(hostile).watermark == outcome.span.end
+        assert watermark(hostile).reached == outcome.span.end
         assert outcome.promised.keys() <= ids(hostile)
         assert asked(hostile) - before <= (21 if tick == 0 else 5)
         [gap] = gaps_of(hostile)
@@ -157,7 +157,7 @@ def test_the_first_windows_may_fail_however_many_they_are(hostile: World, spoilt
     outcome = hostile.run()
 
     assert outcome.status == 69
-    assert mark(hostile).watermark == BEGIN
+    assert watermark(hostile).reached == BEGIN
     assert in_time(hostile, Window(bad.end, outcome.span.end)) <= ids(hostile)
     assert asked(hostile) <= 49 + spoilt + 2 * HALVES_MAX + 2
     before = asked(hostile)
@@ -194,7 +194,7 @@ def test_what_is_older_than_the_organisation_accepts_is_named_once(
         assert hostile.run().status == 0
         assert asked(hostile) - before == 2
         assert gaps_of(hostile) == [gap]
-        assert mark(hostile).watermark == BEGIN
+        assert watermark(hostile).reached == BEGIN
     assert "which is a gap: it is older" in caplog.text
 
     hostile.simulator.faults = Faults()
@@ -212,17 +212,20 @@ def test_a_begin_after_what_is_too_old_gives_it_up(hostile: World, hours_later: 
     hostile.run()
     [gap] = gaps_of(hostile)
     begin = BEGIN + timedelta(hours=hours_later)
-    hostile.settings = hostile.settings | {"AUDIT_ETL_BEGIN": begin.isoformat()}
+    hostile.settings = hostile.settings | {"AUDIT_ETL_START": begin.isoformat()}
     hostile.clock.move(minutes=15)
 
     outcome = hostile.run()
 
     assert outcome.status == 0
     if begin < gap.end:
-        assert (mark(hostile).begins_at, mark(hostile).watermark) == (BEGIN, BEGIN)
+        assert (watermark(hostile).begins_at, watermark(hostile).reached) == (BEGIN, BEGIN)
         assert gaps_of(hostile) == [gap]
     else:
-        assert (mark(hostile).begins_at, mark(hostile).watermark) == (gap.end, outcome.span.end)
+        assert (watermark(hostile).begins_at, watermark(hostile).reached) == (
+            gap.end,
+            outcome.span.end,
+        )
         assert gaps_of(hostile) == []
         assert hostile.place.destination.ledger.failed(STREAM) == []
 
@@ -356,7 +359,7 @@ def _dies_after(world: World, pages: int) -> bool:
 
 @pytest.mark.parametrize("standing_place", ["sqlite"], indirect=True)
 def test_time_beyond_a_gap_that_a_backfill_left_is_not_asked_for_again(hostile: World) -> None:
-    hostile.settings = TICKS | {"AUDIT_ETL_MAX_WINDOW": "6h", "AUDIT_ETL_BEGIN": "2026-05-08"}
+    hostile.settings = TICKS | {"AUDIT_ETL_MAX_WINDOW": "6h", "AUDIT_ETL_START": "2026-05-08"}
     hostile.clock.now = NOW - timedelta(hours=6)
     hostile.run()
     hostile.clock.now = NOW
@@ -370,13 +373,13 @@ def test_time_beyond_a_gap_that_a_backfill_left_is_not_asked_for_again(hostile: 
     assert sum((w.length for w in windows if w.overlaps(island)), timedelta()) <= timedelta(hours=4)
     assert not [w for w in windows if w.start < island.start and w.end > island.start]
     assert outcome.receipts[0].window.end >= NOW - LAG
-    assert mark(hostile).watermark == outcome.receipts[0].window.end
+    assert watermark(hostile).reached == outcome.receipts[0].window.end
 
 
 def services(names: str) -> dict[str, str]:
     return TICKS | {
         "AUDIT_ETL_ORGANIZATIONS__DEFAULT__SERVICES": names,
-        "AUDIT_ETL_BEGIN": "6h",
+        "AUDIT_ETL_START": "6h",
     }
 
 
@@ -423,7 +426,7 @@ def test_a_service_that_was_never_exported_begins_where_the_configuration_says(
 
     hostile.run()
 
-    begun = hostile.place.destination.ledger.mark(Stream("default", "Directory"))
+    begun = hostile.place.destination.ledger.watermark(Stream("default", "Directory"))
     assert begun is not None
     assert begun.begins_at - (NOW - timedelta(hours=6)) < MINUTE
 
@@ -432,8 +435,8 @@ def test_a_service_that_was_never_exported_begins_where_the_configuration_says(
 @pytest.mark.parametrize(
     "changed",
     [
-        {"AUDIT_ETL_BEGIN": "2026-05-08T06:00:00Z"},
-        {"AUDIT_ETL_BEGIN": "2026-05-01"},
+        {"AUDIT_ETL_START": "2026-05-08T06:00:00Z"},
+        {"AUDIT_ETL_START": "2026-05-01"},
         {"AUDIT_ETL_LAG": "3h"},
         {"AUDIT_ETL_LAG": "0s"},
         {"AUDIT_ETL_MAX_WINDOW": "30m"},
@@ -458,7 +461,7 @@ def test_settings_that_change_by_hand_lose_nothing(hostile: World, changed: dict
     assert outcome.status == 0
     assert outcome.promised.keys() <= ids(hostile)
     assert gaps_of(hostile) == []
-    assert mark(hostile) == Mark(BEGIN, outcome.span.end, mark(hostile).updated_at)
+    assert watermark(hostile) == Watermark(BEGIN, outcome.span.end, watermark(hostile).updated_at)
 
 
 @pytest.mark.parametrize("place", ["sqlite", "postgresql", "mariadb"], indirect=True)
@@ -468,12 +471,12 @@ def test_what_a_gap_means_for_the_watermark_and_the_monitoring(place: Place) -> 
     for window in (hours(0, 10), hours(12, 20), hours(21, 48)):
         load_into(place.destination, draft(window), [], unfenced)
 
-    found = ledger.mark(STREAM)
+    found = ledger.watermark(STREAM)
 
     assert found is not None
-    assert found.watermark == hours(0, 10).end
+    assert found.reached == hours(0, 10).end
     assert (
-        ledger.loaded_after(STREAM, found.watermark)
+        ledger.loaded_after(STREAM, found.reached)
         == [hours(0, 10), hours(12, 20), hours(21, 48)][1:]
     )
     early, amid, late = hours(0, 1).start, hours(11, 12).start, hours(22, 23).start

@@ -43,7 +43,7 @@ OPERATIONS: dict[str, Callable[[AuditSource, AuditApi], object]] = {
     "pages of a finished query": lambda source, _: list(
         source.pages(Asked(WINDOW, "q1", "Succeeded"))
     ),
-    "glimpse": lambda source, _: source.recent.glimpse(WINDOW, None, 1, 500),
+    "glimpse": lambda source, _: source.recent.page(WINDOW, None, 1, 500),
     "related": lambda source, _: source.recent.related("a"),
     "download": lambda _, api: list(
         api.download(f"{api.transport.endpoints.api}/large.json?X-Amz-Signature={SIGNATURE}")

@@ -50,14 +50,16 @@ def assert_that_nothing_is_claimed_falsely(world: World, outcome: Outcome) -> No
     assert world.unusable or world.kept_aside() == 0, "kept aside without a reason"
     ledger = world.place.destination.ledger
     for stream in ledger.streams():
-        mark = ledger.mark(stream)
-        assert mark is not None
-        assert mark.watermark <= world.until
+        watermark = ledger.watermark(stream)
+        assert watermark is not None
+        assert watermark.reached <= world.until
         if stream.service == world.refused:
-            assert mark.watermark == BEGIN, "claimed of a service that was refused"
+            assert watermark.reached == BEGIN, "claimed of a service that was refused"
             continue
-        assert outcome.status != 0 or mark.watermark >= outcome.span.end
-        proved = within(outcome.promised, stream, Window(BEGIN - DAY, max(BEGIN, mark.watermark)))
+        assert outcome.status != 0 or watermark.reached >= outcome.span.end
+        proved = within(
+            outcome.promised, stream, Window(BEGIN - DAY, max(BEGIN, watermark.reached))
+        )
         assert proved <= set(ids), "lost before the watermark"
 
 
@@ -201,3 +203,11 @@ def test_the_matrix_in_the_architecture_is_current() -> None:
     text = ARCHITECTURE.read_text()
 
     assert documented(text) == text
+
+
+@pytest.mark.parametrize("standing_place", ["sqlite"], indirect=True)
+def test_the_receipts_of_a_lookback_by_hand_say_so(hostile: World) -> None:
+    first, again = hostile.run(), hostile.run(lookback=DAY)
+
+    assert {receipt.schedule for receipt in first.receipts} == {"frequent"}
+    assert {receipt.schedule for receipt in again.receipts} == {"manual"}

@@ -103,7 +103,7 @@ def test_a_process_whose_upload_is_refused_ends_with_69_and_the_next_one_brings_
     with meddled(s3_server) as store, living() as organisation:
         env = organisation.environment(
             bucket,
-            AUDIT_ETL_STATE=f"sqlite:///{tmp_path / 'state.db'}",
+            AUDIT_ETL_LEDGER=f"sqlite:///{tmp_path / 'state.db'}",
             AWS_ENDPOINT_URL=store.url,
             AWS_ACCESS_KEY_ID="made-up",
             AWS_SECRET_ACCESS_KEY="made-up-too",

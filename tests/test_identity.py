@@ -212,7 +212,7 @@ def named(served: Served, *names: str) -> dict[str, str]:
         f"AUDIT_ETL_ORGANIZATIONS__{name}__{key}": value
         for name in names
         for key, value in credentials.items()
-    } | {"AUDIT_ETL_BEGIN": BEGIN.isoformat()}
+    } | {"AUDIT_ETL_START": BEGIN.isoformat()}
 
 
 def test_a_second_name_of_an_organisation_is_warned_of(

@@ -105,9 +105,9 @@ def test_names_full_of_sql_are_kept_apart_in_every_table(standing_place: Place) 
         )
 
     for stream in streams:
-        mark = destination.ledger.mark(stream)
-        assert mark is not None
-        assert mark.watermark == hours(0, 1).end
+        watermark = destination.ledger.watermark(stream)
+        assert watermark is not None
+        assert watermark.reached == hours(0, 1).end
         assert len(service_mapping.known(engine, stream.service or "")) == 1
     assert {found.service for found in destination.ledger.streams()} == {
         stream.service for stream in streams

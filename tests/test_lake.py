@@ -447,7 +447,7 @@ def test_a_bucket_that_is_not_there_is_said_before_anything_is_asked(
             GENESYSCLOUD_OAUTHCLIENT_ID=CLIENT_ID,
             GENESYSCLOUD_OAUTHCLIENT_SECRET=SECRET,
             AUDIT_ETL_DESTINATION="parquet+s3://no-such-bucket/audits",
-            AUDIT_ETL_STATE=f"sqlite:///{tmp_path / 'state.db'}",
+            AUDIT_ETL_LEDGER=f"sqlite:///{tmp_path / 'state.db'}",
             AWS_ENDPOINT_URL=s3_server,
             AWS_ACCESS_KEY_ID="made-up",
             AWS_SECRET_ACCESS_KEY="made-up-too",
@@ -482,8 +482,8 @@ def test_a_full_disk_is_said_and_the_next_run_mends_it(tmp_path: Path) -> None:
                 GENESYSCLOUD_OAUTHCLIENT_ID=CLIENT_ID,
                 GENESYSCLOUD_OAUTHCLIENT_SECRET=SECRET,
                 AUDIT_ETL_DESTINATION=f"parquet://{disk}/lake",
-                AUDIT_ETL_STATE=f"sqlite:///{tmp_path / 'state.db'}",
-                AUDIT_ETL_BEGIN=begin.isoformat(),
+                AUDIT_ETL_LEDGER=f"sqlite:///{tmp_path / 'state.db'}",
+                AUDIT_ETL_START=begin.isoformat(),
                 PYTHONPATH=str(Path.cwd()),
             )
             script = FULL_DISK.format(disk=disk, copy=copy, program=f"{sys.executable} -m etl")

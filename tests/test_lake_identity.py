@@ -59,7 +59,7 @@ def lake_of(variables: Mapping[str, str]) -> Path:
 
 
 def state_of(variables: Mapping[str, str]) -> Path:
-    return Path(variables["AUDIT_ETL_STATE"].removeprefix("sqlite:///"))
+    return Path(variables["AUDIT_ETL_LEDGER"].removeprefix("sqlite:///"))
 
 
 def another(variables: Mapping[str, str], name: str) -> dict[str, str]:
@@ -70,7 +70,7 @@ def another(variables: Mapping[str, str], name: str) -> dict[str, str]:
 
 def other_state(variables: Mapping[str, str], name: str = "other") -> dict[str, str]:
     state = state_of(variables)
-    return {**variables, "AUDIT_ETL_STATE": f"sqlite:///{state.with_name(f'{name}.db')}"}
+    return {**variables, "AUDIT_ETL_LEDGER": f"sqlite:///{state.with_name(f'{name}.db')}"}
 
 
 def copy(source: Mapping[str, str], target: Mapping[str, str]) -> None:
@@ -94,7 +94,7 @@ def copy(source: Mapping[str, str], target: Mapping[str, str]) -> None:
 def copy_state(source: Mapping[str, str], target: Mapping[str, str]) -> None:
     """Copy the state as a backup does: whole."""
     state_of(target).unlink(missing_ok=True)
-    engine = sa.create_engine(source["AUDIT_ETL_STATE"], poolclass=sa.NullPool)
+    engine = sa.create_engine(source["AUDIT_ETL_LEDGER"], poolclass=sa.NullPool)
     with engine.connect() as connection:
         connection.exec_driver_sql(f"VACUUM INTO '{state_of(target)}'")
 
@@ -224,7 +224,7 @@ def test_an_adopted_lake_gets_everything_since_the_beginning(
     first = served.variables | dict(place.variables)
     stage.run(first)
     stage.clock.move(hours=6)
-    new = another(first, "new") | {"AUDIT_ETL_BEGIN": "1h"}
+    new = another(first, "new") | {"AUDIT_ETL_START": "1h"}
 
     told = stage.adopt(new)
 
@@ -287,7 +287,7 @@ def test_tables_are_not_taken_for_the_lake_of_their_database_nor_the_other_way_r
 ) -> None:
     lake = served.variables | {
         "AUDIT_ETL_DESTINATION": f"parquet://{tmp_path / 'lake'}",
-        "AUDIT_ETL_STATE": database_url,
+        "AUDIT_ETL_LEDGER": database_url,
     }
     tables = served.variables | {"AUDIT_ETL_DESTINATION": database_url}
     with stage.app(lake) as app:
@@ -414,10 +414,10 @@ def test_of_two_processes_with_a_state_each_that_begin_a_lake_at_once_one_has_it
         again = [audit_etl("run", env=env) for env in envs]
 
         winner = [result.returncode for result in again].index(0)
-        with copy_at(envs[winner]["AUDIT_ETL_STATE"], organisation) as copied:
-            mark = copied.mark
-        assert mark is not None
-        shown = organisation.simulator.log.truth(organisation.begin, mark.watermark, clock())
+        with copy_at(envs[winner]["AUDIT_ETL_LEDGER"], organisation) as copied:
+            watermark = copied.watermark
+        assert watermark is not None
+        shown = organisation.simulator.log.truth(organisation.begin, watermark.reached, clock())
         assert {audit["id"] for audit in shown} <= ids(place)
 
     assert sorted(result.returncode for result in again) == [0, 78], again
@@ -433,7 +433,7 @@ def test_a_daemon_whose_lake_is_gone_loads_nothing_elsewhere_and_goes_on_when_it
     lake, aside = tmp_path / "lake", tmp_path / "aside"
     state = f"sqlite:///{tmp_path / 'state.db'}"
     with living() as organisation:
-        env = organisation.environment(f"parquet://{lake}", AUDIT_ETL_STATE=state)
+        env = organisation.environment(f"parquet://{lake}", AUDIT_ETL_LEDGER=state)
         with (
             Daemon(tmp_path / "log", env, QUICK) as daemon,
             copy_at(state, organisation, lake=lake) as copied,
@@ -508,9 +508,9 @@ def test_the_commands_refuse_and_adopt(stage: Stage, served: Served, place: Plac
     assert len(again["adopted"]) == 1
     assert "ok       identity: " in audit_etl("check", env=new).stdout
     with stage.app(new) as app:
-        mark = app.ledger.mark(Stream("default"))
+        watermark = app.ledger.watermark(Stream("default"))
         with app.engine.connect() as connection:
             void = connection.execute(sa.select(schema.void_receipts.c.voided_at)).all()
-    assert mark is not None
-    assert mark.watermark == mark.begins_at == BEGIN
+    assert watermark is not None
+    assert watermark.reached == watermark.begins_at == BEGIN
     assert len(void) == 1

@@ -46,7 +46,7 @@ destination.close()
 @contextmanager
 def writing(place: Place) -> "Iterator[subprocess.Popen[str]]":
     """Another process that is in the middle of a load."""
-    arguments = [place.variables["AUDIT_ETL_DESTINATION"], place.variables["AUDIT_ETL_STATE"]]
+    arguments = [place.variables["AUDIT_ETL_DESTINATION"], place.variables["AUDIT_ETL_LEDGER"]]
     process = subprocess.Popen(
         [sys.executable, "-c", WRITER, *arguments],
         env=os.environ | {"PYTHONPATH": str(Path.cwd())},

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from etl.destinations.sql import destination as sql_module
 from etl.ledger import lateness
-from etl.ledger.lateness import BOUNDS, LateArrivals, Past, advice, bound_of
-from etl.model import Draft, Load, Stream
+from etl.ledger.lateness import BOUNDS, LateArrivals, LoadHistory, advice, bound_of
+from etl.model import Load, PendingReceipt, Stream
 from etl.window import Window
 from tests.conftest import Place
 from tests.handwork import Files, delete_audits
@@ -21,12 +21,14 @@ from tests.test_crashes import Died, dying_at
 DAY = 24 * HOUR
 
 
-def asked(window: Window, at: datetime) -> Draft:
+def asked(window: Window, at: datetime) -> PendingReceipt:
     """A draft for a query that was created at an instant."""
-    return Draft(STREAM, window, f"query of {at}", "settle", at, lambda: 3, lambda: LOADED_AT)
+    return PendingReceipt(
+        STREAM, window, f"query of {at}", "settle", at, lambda: 3, lambda: LOADED_AT
+    )
 
 
-def load(place: Place, of: Draft, *records: dict[str, object]) -> int:
+def load(place: Place, of: PendingReceipt, *records: dict[str, object]) -> int:
     pages = [batch(*records[n : n + 3]) for n in range(0, len(records), 3)]
     return load_into(place.destination, of, pages, lambda _: None).new_events
 
@@ -147,7 +149,7 @@ def test_the_last_load_of_an_audit_s_time_decides(
 
     short = {load for n, load in enumerate(loads) if n in lost}
     counted = {load.window: load.events for load in loads if load not in short}
-    past = Past(STREAM, loads, BEGIN + 99 * DAY)
+    past = LoadHistory(STREAM, loads, BEGIN + 99 * DAY)
 
     found = past.arrived([(moment, "SCIM")], lambda window: counted.get(window, 0))
 

@@ -16,13 +16,21 @@ from etl.database import migration
 from etl.database.engine import open_engine, transact
 from etl.database.schema import leases
 from etl.errors import LeaseHeld
-from etl.ledger.leases import TENURE, Tenure, acquire, holding, release, renew, this_process
-from etl.window import stamp
+from etl.ledger.leases import (
+    LEASE_TIMING,
+    LeaseTiming,
+    acquire,
+    holding,
+    release,
+    renew,
+    this_process,
+)
+from etl.window import iso_utc
 from tests.daemons import until
 from tests.samples import BEGIN, HOUR
 
 OTHER = "elsewhere/1/1"
-LEASE = TENURE.length
+LEASE = LEASE_TIMING.length
 
 
 @pytest.fixture
@@ -41,7 +49,7 @@ def test_a_lease_held_by_another_says_who_has_it_and_since_when(engine: sa.Engin
         acquire(engine, "default/*", this_process(), BEGIN + LEASE - timedelta(seconds=1))
 
     [(acquired_at, _)] = times(engine)
-    assert f"process 1 on elsewhere since {stamp(acquired_at)}" in str(refused.value)
+    assert f"process 1 on elsewhere since {iso_utc(acquired_at)}" in str(refused.value)
     assert refused.value.exit_status == 75
 
 
@@ -209,7 +217,7 @@ def test_a_lease_is_held_during_the_block_and_released_after(engine: sa.Engine) 
 def test_a_held_lease_is_renewed(engine: sa.Engine) -> None:
     held = acquire(engine, "a", OTHER, BEGIN)
     pass_by(engine, LEASE / 2)
-    with holding(engine, held, lambda: BEGIN, Tenure(renewal_seconds=0.01)):
+    with holding(engine, held, lambda: BEGIN, LeaseTiming(renewal_seconds=0.01)):
         until(lambda: times(engine)[0][1] - times(engine)[0][0] > LEASE, "it is renewed")
         with pytest.raises(LeaseHeld):
             acquire(engine, "a", this_process(), BEGIN)
@@ -239,7 +247,7 @@ def test_leases_go_by_the_server_s_clock_whatever_that_of_a_process_shows(
     [(acquired_at, expires_at)] = times(engine)
     assert abs(acquired_at - clock()) < timedelta(hours=1)
     assert expires_at - acquired_at == LEASE
-    with holding(engine, held, lambda: wrong, Tenure(renewal_seconds=0.01)):
+    with holding(engine, held, lambda: wrong, LeaseTiming(renewal_seconds=0.01)):
         until(lambda: times(engine)[0][1] > expires_at, "it is renewed")
     assert times(engine)[0][1] < expires_at
     assert acquire(engine, "a", this_process(), BEGIN).token == 2

@@ -178,7 +178,7 @@ def test_a_lake_s_other_audits_are_loaded_beside_a_reject_too_large_for_its_stat
     odd: str, tmp_path: Path
 ) -> None:
     with organisation(large=300, action=deep(500)) as (source, ids):
-        env = source.environment(f"parquet://{tmp_path / 'lake'}", AUDIT_ETL_STATE=odd)
+        env = source.environment(f"parquet://{tmp_path / 'lake'}", AUDIT_ETL_LEDGER=odd)
         assert audit_etl("migrate", env=env).returncode == 0
         run = audit_etl("run", env=env)
 

@@ -63,7 +63,7 @@ def app(
                 "GENESYSCLOUD_OAUTHCLIENT_ID": CLIENT_ID,
                 "GENESYSCLOUD_OAUTHCLIENT_SECRET": CLIENT_SECRET,
                 "AUDIT_ETL_DESTINATION": destination[request.param],
-                "AUDIT_ETL_BEGIN": "3d",
+                "AUDIT_ETL_START": "3d",
             },
         )
         with App(

@@ -44,7 +44,7 @@ def variables(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, st
             GENESYSCLOUD_OAUTHCLIENT_ID=CLIENT_ID,
             GENESYSCLOUD_OAUTHCLIENT_SECRET=SECRET,
             AUDIT_ETL_DESTINATION=f"sqlite:///{folder}/audits.db",
-            AUDIT_ETL_BEGIN="2h",
+            AUDIT_ETL_START="2h",
             TERM="xterm",
         )
         assert audit_etl("run", env=env).returncode == 0

@@ -46,7 +46,7 @@ class Month:
             "GENESYSCLOUD_REGION": stack.enter_context(self.simulator.serve()),
             "GENESYSCLOUD_OAUTHCLIENT_ID": CLIENT_ID,
             "GENESYSCLOUD_OAUTHCLIENT_SECRET": CLIENT_SECRET,
-            "AUDIT_ETL_BEGIN": MONTH.start.isoformat(),
+            "AUDIT_ETL_START": MONTH.start.isoformat(),
             "AUDIT_ETL_DESTINATION": f"sqlite:///{folder / 'audits.db'}",
         }
 

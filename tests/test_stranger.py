@@ -31,7 +31,7 @@ def test_a_stranger_s_organisation_is_exported_with_three_warnings_and_no_failur
                 GENESYSCLOUD_OAUTHCLIENT_ID=CLIENT_ID,
                 GENESYSCLOUD_OAUTHCLIENT_SECRET=CLIENT_SECRET,
                 AUDIT_ETL_DESTINATION=url,
-                AUDIT_ETL_BEGIN="410d",
+                AUDIT_ETL_START="410d",
                 AUDIT_ETL_ORGANIZATIONS__DEFAULT__SERVICES=",".join(SERVICES),
             )
             result = audit_etl("run", env=env)

@@ -20,8 +20,8 @@ from etl.app import App, clock
 from etl.config import load
 from etl.errors import SourceBrokePromise, SourceUnavailable
 from etl.genesys.follower import FRONT, Course, Follower, follow
-from etl.genesys.realtime import Glimpse, RecentAudits
-from etl.operations.tail import MINUTE_SECONDS, Share, Wish, round_seconds, tail
+from etl.genesys.realtime import RealtimePage, RecentAudits
+from etl.operations.tail import MINUTE_SECONDS, Share, TailRequest, round_seconds, tail
 from etl.simulator import AuditLog, Simulator
 from etl.window import Window
 from etl.wire import REALTIME_SERVICE_MAPPING_PATH
@@ -51,7 +51,7 @@ class Source:
     asked: int = 0
     sizes: list[int] = field(default_factory=list)
 
-    def ask(self, window: Window, number: int, size: int) -> Glimpse:
+    def ask(self, window: Window, number: int, size: int) -> RealtimePage:
         self.asked += 1
         size = min(size, self.page_max)
         found = sorted(
@@ -62,7 +62,7 @@ class Source:
         page = found[(number - 1) * size : number * size]
         self.sizes.append(len(page))
         records = tuple(json.dumps(audit(n, at)).encode() for at, n in page)
-        return Glimpse(records, size, len(found) if self.counts else None)
+        return RealtimePage(records, size, len(found) if self.counts else None)
 
 
 def numbers(records: Iterator[list[bytes]]) -> list[int]:
@@ -171,8 +171,8 @@ def test_a_service_that_is_not_wanted_is_not_shown() -> None:
 
 
 def test_a_record_without_an_id_is_shown_once() -> None:
-    def ask(window: Window, number: int, size: int) -> Glimpse:
-        return Glimpse((b'{"eventDate":"2026-03-01T00:00:00Z"}',), size, 1)
+    def ask(window: Window, number: int, size: int) -> RealtimePage:
+        return RealtimePage((b'{"eventDate":"2026-03-01T00:00:00Z"}',), size, 1)
 
     follower = Follower(ask, BEGIN)
 
@@ -268,7 +268,7 @@ def test_an_audit_is_shown_within_seconds_of_becoming_visible(ahead: int) -> Non
                 monotonic=by_hand.monotonic,
             ) as app,
         ):
-            for found in tail(app, Wish(None, (), None, DAY, 0.2)):
+            for found in tail(app, TailRequest(None, (), None, DAY, 0.2)):
                 seconds = (by_hand() - begun).total_seconds()
                 shown |= {json.loads(record)["id"][-12:]: seconds for record in found}
                 if seconds > 30:
@@ -386,8 +386,8 @@ def tailing(server: scripted.Organization, *services: str) -> list[dict[str, Any
     """The questions of a tail that is stopped by its first records."""
     stop = threading.Event()
     with App(load(None, {"GENESYSCLOUD_REGION": server.url} | IDS), stop=stop) as app:
-        wish = Wish(None, services, clock() - timedelta(minutes=30), DAY, 1.0)
-        for found in tail(app, wish):
+        request = TailRequest(None, services, clock() - timedelta(minutes=30), DAY, 1.0)
+        for found in tail(app, request):
             if found:
                 stop.set()
     return [json.loads(seen.body) for seen in server.seen if seen.line.startswith(REALTIME)]
@@ -437,10 +437,10 @@ def test_a_page_that_passes_no_gateway_is_halved(caplog: pytest.LogCaptureFixtur
     with scripted.organization() as server, scripted.connected(server, time) as api:
         server.script(REALTIME, *[scripted.Reply(504)] * 3)
         server.script(REALTIME, scripted.Reply(body={"entities": [record], "total": 1}))
-        glimpse = RecentAudits(api, expand_user=False).glimpse(window, None, 1, 500)
+        glimpse = RecentAudits(api, expand_user=False).page(window, None, 1, 500)
         server.script(REALTIME, *[scripted.Reply(500)] * 3)
         with pytest.raises(SourceUnavailable):
-            RecentAudits(api, expand_user=False).glimpse(window, None, 1, 30)
+            RecentAudits(api, expand_user=False).page(window, None, 1, 30)
 
     sizes = [json.loads(s.body)["pageSize"] for s in server.seen if s.line.startswith(REALTIME)]
     assert sizes == [500, 500, 250, 125, 30, 30, 25]

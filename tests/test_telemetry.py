@@ -138,7 +138,7 @@ def test_a_piped_run_logs_each_window_once_and_all_that_befalls_it_with_its_fiel
                 GENESYSCLOUD_OAUTHCLIENT_ID=CLIENT_ID,
                 GENESYSCLOUD_OAUTHCLIENT_SECRET=SECRET,
                 AUDIT_ETL_DESTINATION=f"sqlite:///{tmp_path / 'a.db'}",
-                AUDIT_ETL_BEGIN="2d",
+                AUDIT_ETL_START="2d",
                 AUDIT_ETL_MAX_WINDOW="12h",
             )
             result = audit_etl("run", "--verbose", env=env)

@@ -80,7 +80,7 @@ PLACES = {
 def test_no_command_prints_values(place: str, tmp_path: Path) -> None:
     env = environment(
         AUDIT_ETL_DESTINATION=f"sqlite:///{tmp_path}/a.db",
-        AUDIT_ETL_BEGIN="2026-01-01",
+        AUDIT_ETL_START="2026-01-01",
         GENESYSCLOUD_REGION="us-east-1",
         GENESYSCLOUD_OAUTHCLIENT_ID="made-up-client",
         GENESYSCLOUD_OAUTHCLIENT_SECRET="made-up-secret",

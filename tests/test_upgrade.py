@@ -67,7 +67,7 @@ class Old:
             }
         self.variables |= {
             "AUDIT_ETL_ORGANIZATIONS__ACME__SERVICES": "ContactCenter,Directory",
-            "AUDIT_ETL_BEGIN": BEGIN.isoformat(),
+            "AUDIT_ETL_START": BEGIN.isoformat(),
         }
 
     def app(self, **changed: str) -> App:
@@ -85,7 +85,7 @@ class Old:
 
     def rows(self, *tables: str) -> dict[str, list[dict[str, Any]]]:
         """The rows of tables of the state database."""
-        engine = open_engine(self.variables.get("AUDIT_ETL_STATE") or self.destination)
+        engine = open_engine(self.variables.get("AUDIT_ETL_LEDGER") or self.destination)
         with engine.connect() as connection:
             found = {
                 name: [
@@ -167,7 +167,7 @@ def old(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Old]:
             in_sqlite("lake-state.sql", lake / "_state.db")
             variables = {
                 "AUDIT_ETL_DESTINATION": f"parquet://{lake}",
-                "AUDIT_ETL_STATE": f"sqlite:///{lake / '_state.db'}",
+                "AUDIT_ETL_LEDGER": f"sqlite:///{lake / '_state.db'}",
             }
             storage = LocalStorage(lake)
             yield Old(variables, lambda name: audits_in_lake(storage, name), stack)
@@ -212,8 +212,8 @@ def test_migrating_changes_no_row_and_status_tells_the_same(old: Old) -> None:
     streams = {(s["organization"], s["stream"]): s for s in json.loads(told.stdout)["streams"]}
     assert sorted(streams) == [(s.organization, s.name) for s in STREAMS]
     of_default = streams["default", "*"]
-    [mark] = [row for row in before["watermarks"] if row["organization"] == "default"]
-    assert of_default["watermark"][:19] == str(mark["watermark"]).replace(" ", "T")[:19]
+    [watermark] = [row for row in before["watermarks"] if row["organization"] == "default"]
+    assert of_default["watermark"][:19] == str(watermark["watermark"]).replace(" ", "T")[:19]
     assert of_default["rejects"] == 1
     assert [v["missing"] for v in of_default["verified"]] == [0]
     assert len(of_default["gaps"]) == 1
@@ -271,9 +271,9 @@ def test_everything_is_verified_and_asked_about_afterwards(old: Old) -> None:
         streams = status.gather(app.ledger, app.streams(), BEGIN, app.now())
     assert counts == {name: len(old.audits(name)) for name in NAMES}
     for stream in streams:
-        assert stream.mark is not None
-        assert stream.mark.begins_at == BEGIN
-        assert stream.mark.watermark > NOW
+        assert stream.watermark is not None
+        assert stream.watermark.begins_at == BEGIN
+        assert stream.watermark.reached > NOW
 
 
 def test_identities_are_recorded_by_the_first_run(old: Old) -> None:
@@ -315,7 +315,7 @@ def test_a_state_of_0_1_0_is_not_bound_to_another_lake(
 @lakes
 def test_a_lake_of_0_1_0_is_not_bound_to_another_state(old: Old, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="the state has no receipt"):
-        old.run(AUDIT_ETL_STATE=f"sqlite:///{tmp_path / 'other.db'}")
+        old.run(AUDIT_ETL_LEDGER=f"sqlite:///{tmp_path / 'other.db'}")
 
     old.run()
     assert identities.LAKE in {row["kind"] for row in old.rows("identities")["identities"]}
@@ -326,7 +326,7 @@ def test_tables_of_0_1_0_are_not_taken_for_a_lake_s_state_nor_the_other_way_roun
     old: Old, tmp_path: Path
 ) -> None:
     with pytest.raises(ConfigurationError, match="holds audits of its own"):
-        old.run(AUDIT_ETL_DESTINATION=f"parquet://{tmp_path}/new", AUDIT_ETL_STATE=old.destination)
+        old.run(AUDIT_ETL_DESTINATION=f"parquet://{tmp_path}/new", AUDIT_ETL_LEDGER=old.destination)
     in_sqlite("lake-state.sql", tmp_path / "state.db")
     with pytest.raises(ConfigurationError, match="keeps the progress of a lake"):
         old.run(AUDIT_ETL_DESTINATION=f"sqlite:///{tmp_path / 'state.db'}")
@@ -337,7 +337,7 @@ def test_a_state_of_0_1_0_that_served_two_lakes_is_parted_as_the_readme_says(
     old: Old, tmp_path: Path
 ) -> None:
     lake = Path(old.destination.removeprefix("parquet://"))
-    other = {"AUDIT_ETL_STATE": f"sqlite:///{tmp_path / 'acme.db'}"}
+    other = {"AUDIT_ETL_LEDGER": f"sqlite:///{tmp_path / 'acme.db'}"}
     other["AUDIT_ETL_DESTINATION"] = f"parquet://{tmp_path / 'acme'}"
     (tmp_path / "acme" / "audit_events").mkdir(parents=True)
     name = "audit_events/organization=acme"
@@ -349,8 +349,8 @@ def test_a_state_of_0_1_0_that_served_two_lakes_is_parted_as_the_readme_says(
 
     shutil.copy(lake / "_state.db", tmp_path / "acme.db")
     for state, of_the_other in (
-        (old.variables["AUDIT_ETL_STATE"], "acme"),
-        (other["AUDIT_ETL_STATE"], "default"),
+        (old.variables["AUDIT_ETL_LEDGER"], "acme"),
+        (other["AUDIT_ETL_LEDGER"], "default"),
     ):
         engine = open_engine(state)
         with engine.begin() as connection:

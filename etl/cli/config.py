@@ -30,4 +30,4 @@ def config_command(
         print_json([{"key": key, "value": value, "origin": origin} for key, value, origin in rows])
     else:
         print_table(("key", "value", "from"), rows)
-    settings.require_begun(clock())
+    settings.require_started(clock())

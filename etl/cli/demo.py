@@ -14,7 +14,7 @@ from typing import Final
 import click
 
 from etl.app import App, clock
-from etl.cli.progress import describe
+from etl.cli.progress import receipt_line
 from etl.cli.shared import print_table
 from etl.config import load
 from etl.errors import AuditEtlError
@@ -99,7 +99,7 @@ def _failed(error: AuditEtlError) -> int:
 
 
 def _tell(receipt: Receipt) -> None:
-    click.echo(f"   {describe(receipt)}")
+    click.echo(f"   {receipt_line(receipt)}")
 
 
 def _tell_requests(requests: Counter[str]) -> None:

@@ -7,7 +7,7 @@ import click
 
 from etl.app import App
 from etl.cli.shared import app_of, common_options, print_json
-from etl.database.engine import describe
+from etl.database.engine import name_of
 from etl.operations import recognition
 
 
@@ -34,7 +34,7 @@ def migrate_command(
     """
     with app_of(context, config_path, verbose=verbose) as app:
         before, after = app.migrate()
-        place = describe(app.engine)
+        place = name_of(app.engine)
         files = _files_by_lack(app) if app.is_lake() else Counter()
         if not as_json:
             _show(place, before, after, files)

@@ -11,9 +11,9 @@ import click
 
 from etl.app import App
 from etl.model import Receipt, Stream
-from etl.pipeline import Sighting
+from etl.pipeline import PageProgress
 from etl.plain import plain
-from etl.window import Window, stamp
+from etl.window import Window, iso_utc
 
 #: How often a window that takes long says how far it is, when piped.
 LINE_SECONDS: Final = 10.0
@@ -22,7 +22,7 @@ LINE_SECONDS: Final = 10.0
 class Display(Protocol):
     """Whoever is told of pages, windows and failures as they come."""
 
-    def watch(self, sighting: Sighting) -> None:
+    def watch(self, progress: PageProgress) -> None:
         """A page was read."""
         ...
 
@@ -62,17 +62,17 @@ class Lines:
         self._to_stderr = to_stderr
         self._last_line = time.monotonic()
 
-    def watch(self, sighting: Sighting) -> None:
+    def watch(self, progress: PageProgress) -> None:
         """See `Display`."""
         if time.monotonic() - self._last_line >= LINE_SECONDS:
             self._say(
-                f"{sighting.stream}  {sighting.window}  at {stamp(sighting.reached)}, "
-                f"{sighting.events} audits so far"
+                f"{progress.stream}  {progress.window}  at {iso_utc(progress.reached)}, "
+                f"{progress.events} audits so far"
             )
 
     def loaded(self, receipt: Receipt) -> None:
         """See `Display`."""
-        self._say(describe(receipt))
+        self._say(receipt_line(receipt))
 
     def failed(self, stream: str, error: str) -> None:
         """See `Display`."""
@@ -108,17 +108,17 @@ class Bar:
         self._task = self._progress.add_task("", total=self._whole, events=0, left="?")
         self._progress.start()
 
-    def watch(self, sighting: Sighting) -> None:
+    def watch(self, progress: PageProgress) -> None:
         """See `Display`."""
-        within = (sighting.reached - sighting.window.start).total_seconds()
-        self._show(sighting.stream, sighting.reached, within, sighting.events)
+        within = (progress.reached - progress.window.start).total_seconds()
+        self._show(progress.stream, progress.reached, within, progress.events)
 
     def loaded(self, receipt: Receipt) -> None:
         """See `Display`."""
         self._done += receipt.window.length.total_seconds()
         self._events += receipt.events
         self._show(receipt.stream, receipt.window.end, 0.0, 0)
-        self._say(describe(receipt))
+        self._say(receipt_line(receipt))
 
     def failed(self, stream: str, error: str) -> None:
         """See `Display`."""
@@ -135,14 +135,14 @@ class Bar:
         left = self._app.source(stream.organization).requests_left
         self._progress.update(
             self._task,
-            description=f"{stream}  {stamp(reached)}",
+            description=f"{stream}  {iso_utc(reached)}",
             completed=self._done + within,
             events=self._events + events,
             left="?" if left is None else left,
         )
 
 
-def describe(receipt: Receipt) -> str:
+def receipt_line(receipt: Receipt) -> str:
     """One line of a loaded window."""
     return (
         f"{receipt.stream}  {receipt.window}  {receipt.events} audits, "

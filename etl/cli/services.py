@@ -11,7 +11,7 @@ from etl.ledger.service_mapping import KnownAction
 from etl.model import ServiceAction
 from etl.operations.recognition import recognise
 from etl.plain import plain
-from etl.window import stamp
+from etl.window import iso_utc
 
 
 @click.command("services", epilog="Example: audit-etl services --organization default --json")
@@ -64,8 +64,8 @@ def _show(name: str, known: Sequence[KnownAction], new: Sequence[ServiceAction])
                 str(len({kind.action.entity_type for kind in kinds})),
                 str(len(kinds)),
                 "yes" if any(kind.realtime for kind in kinds) else "no",
-                stamp(min(kind.first_seen for kind in kinds)),
-                stamp(max(kind.last_seen for kind in kinds)),
+                iso_utc(min(kind.first_seen for kind in kinds)),
+                iso_utc(max(kind.last_seen for kind in kinds)),
             )
             for service, kinds in by_service.items()
         ],

@@ -20,7 +20,7 @@ from etl.config import Settings, load
 from etl.errors import UsageError
 from etl.plain import plain, plain_lines
 from etl.telemetry import configure_logging
-from etl.window import format_duration, parse_duration, parse_instant, stamp
+from etl.window import format_duration, iso_utc, parse_duration, parse_instant
 
 Command = Callable[..., Any]
 
@@ -127,7 +127,7 @@ def print_json(value: object) -> None:
 
     def convert(odd: object) -> object:
         if isinstance(odd, datetime):
-            return stamp(odd)
+            return iso_utc(odd)
         if isinstance(odd, timedelta):
             return odd.total_seconds()
         raise UsageError(f"{type(odd)} has no JSON form")

@@ -22,7 +22,7 @@ from etl.ledger.status import Coverage, StreamStatus
 from etl.model import RETENTION, Receipt, Stream, Verification
 from etl.operations.warnings import claim_text
 from etl.plain import plain
-from etl.window import Window, floor_second, stamp
+from etl.window import Window, floor_second, iso_utc
 
 #: Of so many days it is shown how many audits there are: they must be counted.
 COUNTED_DAYS: Final = 31
@@ -63,7 +63,7 @@ def status_command(
     """
     with app_of(context, config_path, verbose=verbose) as app:
         now = app.now()
-        begin, there = app.settings.begins_at(now), _has_progress(app)
+        begin, there = app.settings.starts_at(now), _has_progress(app)
         found = status.gather(app.ledger, app.streams(), begin, now) if there else []
         apart = status.backfilled(app.ledger, app.streams()) if there else {}
         shown = found if as_json or sys.stdout.isatty() else []
@@ -111,7 +111,7 @@ def status_command(
     for stream, windows in apart.items():
         click.echo(f"backfilled apart from any stream, {stream}: {', '.join(map(str, windows))}")
     if next_run:
-        click.echo(f"the daemon, if it runs, next asks at {stamp(next_run)}")
+        click.echo(f"the daemon, if it runs, next asks at {iso_utc(next_run)}")
 
 
 def _absolute(place: Path | str) -> str:
@@ -181,9 +181,9 @@ def _row(found: StreamStatus) -> tuple[str, ...]:
     receipt = found.last_receipt
     return (
         f"{found.stream}{'' if found.configured else ' (not configured)'}",
-        stamp(found.mark.watermark) if found.mark else "never run",
+        iso_utc(found.watermark.reached) if found.watermark else "never run",
         _behind(found.behind),
-        stamp(receipt.loaded_at) if receipt else "-",
+        iso_utc(receipt.loaded_at) if receipt else "-",
         str(receipt.new_events) if receipt else "-",
         str(len(found.gaps)),
         str(found.rejects),
@@ -208,8 +208,8 @@ def _as_json(found: StreamStatus) -> dict[str, object]:
         "organization": found.stream.organization,
         "stream": found.stream.name,
         "configured": found.configured,
-        "begins_at": found.mark.begins_at if found.mark else None,
-        "watermark": found.mark.watermark if found.mark else None,
+        "begins_at": found.watermark.begins_at if found.watermark else None,
+        "watermark": found.watermark.reached if found.watermark else None,
         "behind_seconds": found.behind,
         "claimed_ahead": found.claimed_ahead,
         "last_receipt": _receipt(found.last_receipt) if found.last_receipt else None,
@@ -237,7 +237,7 @@ def _as_json(found: StreamStatus) -> dict[str, object]:
 
 def _verified(found: Verification) -> str:
     text = (
-        f"verified {found.stream}: {found.window} on {stamp(found.verified_at)}, "
+        f"verified {found.stream}: {found.window} on {iso_utc(found.verified_at)}, "
         f"{found.events} audits, {found.missing} missing, {found.repaired} repaired, "
         f"{found.extra} extra"
     )
@@ -246,8 +246,8 @@ def _verified(found: Verification) -> str:
     service = f" --service {found.stream.service}" if found.stream.service else ""
     return (
         f"{text}; doubtful: audit-etl 0.1.0 counted audits of large windows as missing that were "
-        f"there, verify again: audit-etl verify --from {stamp(found.window.start)} "
-        f"--to {stamp(found.window.end)} --organization {found.stream.organization}{service}"
+        f"there, verify again: audit-etl verify --from {iso_utc(found.window.start)} "
+        f"--to {iso_utc(found.window.end)} --organization {found.stream.organization}{service}"
     )
 
 

@@ -11,7 +11,7 @@ import click
 
 from etl.cli.shared import Duration, Instant, app_of, common_options
 from etl.operations import tail
-from etl.operations.tail import Wish
+from etl.operations.tail import TailRequest
 from etl.plain import plain
 
 #: How often a reader that pauses is looked at.
@@ -64,8 +64,8 @@ def tail_command(
         if related is not None:
             _print(tail.related(app, organization, related), app.stop.is_set)
             return
-        wish = Wish(organization, services, since, reach, share)
-        for found in tail.tail(app, wish):
+        request = TailRequest(organization, services, since, reach, share)
+        for found in tail.tail(app, request):
             if not _print(found, app.stop.is_set):
                 return
 

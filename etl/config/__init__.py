@@ -7,6 +7,6 @@ read. Secrets are in no repr, no row and no message.
 
 from etl.config.loading import example, load
 from etl.config.organizations import OrganizationSettings
-from etl.config.settings import Schedule, Settings, describe
+from etl.config.settings import Schedule, Settings, setting_rows
 
-__all__ = ["load", "example", "describe", "Settings", "OrganizationSettings", "Schedule"]
+__all__ = ["load", "example", "setting_rows", "Settings", "OrganizationSettings", "Schedule"]

@@ -13,6 +13,7 @@ from etl.config.settings import Schedule, Settings
 from etl.config.sources import (
     CONFIG_VARIABLE,
     ORGANIZATION_KEYS,
+    RENAMED,
     TOP_KEYS,
     Document,
     Given,
@@ -26,7 +27,7 @@ from etl.config.sources import (
 )
 from etl.config.values import BLANKS, nearest, text_of
 from etl.errors import ConfigurationError
-from etl.resources import bundled
+from etl.resources import resource_path
 
 _LOG = logging.getLogger(__name__)
 
@@ -82,7 +83,7 @@ class _Unread:
 
 def example() -> str:
     """The commented example: every key with its default."""
-    return (bundled("config") / EXAMPLE).read_text(encoding="utf-8")
+    return (resource_path("config") / EXAMPLE).read_text(encoding="utf-8")
 
 
 def _layers(document: Document | None, environment: Mapping[str, str]) -> list[Layer]:
@@ -169,11 +170,25 @@ _WORDS: Final = {
 
 def _in_words(detail: ErrorDetails, key: Key) -> str:
     kind = detail["type"]
+    if kind == "extra_forbidden" and (new := _new_name(key)):
+        return new
     if kind == "extra_forbidden":
         return f"no such setting; did you mean {_nearest_key(key)}?"
     if kind == "value_error":
         return detail["msg"].removeprefix("Value error, ")
     return _WORDS.get(kind, detail["msg"])
+
+
+def _new_name(key: Key) -> str | None:
+    """What became of a setting of 0.1.0; None if it had none of this name."""
+    name, suffix = key[-1].removesuffix("_file"), "_file" if key[-1].endswith("_file") else ""
+    if len(key) == 1 and name in RENAMED:
+        return f"is called {RENAMED[name]}{suffix} since 0.2.0"
+    if key[0] == "schedules" and name == "jitter":
+        return (
+            "is not a setting since 0.2.0: a daemon spreads its requests by its budget; delete it"
+        )
+    return None
 
 
 def _nearest_key(key: Key) -> str:

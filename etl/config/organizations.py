@@ -24,7 +24,7 @@ FROZEN: Final = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=Tru
 
 @dataclass(frozen=True, slots=True)
 class Otherwise:
-    """What `describe` says is the default of a setting whose default is no value."""
+    """What `setting_rows` says is the default of a setting whose default is no value."""
 
     text: str
 

@@ -29,8 +29,8 @@ from etl.config.organizations import (
     require_credentials,
 )
 from etl.errors import ConfigurationError
-from etl.model import BACKFILL
-from etl.window import WINDOW_MAX, WINDOW_MIN, floor_second, format_duration, stamp
+from etl.model import BACKFILL, MANUAL
+from etl.window import WINDOW_MAX, WINDOW_MIN, floor_second, format_duration, iso_utc
 
 #: Where a value comes from that no source gave, and of a setting that has none.
 BY_DEFAULT: Final = "default"
@@ -46,7 +46,7 @@ class Schedule(BaseModel):
     model_config = FROZEN
 
     name: Annotated[str, AfterValidator(values.name)] = Field(
-        description=f"What receipts call the schedule; any name but {BACKFILL}."
+        description=f"What receipts call the schedule; any name but {BACKFILL} and {MANUAL}."
     )
     cron: str = Field(
         default="",
@@ -62,11 +62,6 @@ class Schedule(BaseModel):
     lookback: Duration = Field(
         description="How much loaded time it asks for again, to pick up late arrivals."
     )
-    jitter: Duration = Field(
-        default=timedelta(0),
-        description="The daemon puts each firing off by a random part of this length, so that many "
-        "daemons do not ask at once.",
-    )
     early: bool = Field(
         default=False,
         description="The daemon also loads, when it fires, what the realtime query shows of time "
@@ -76,8 +71,8 @@ class Schedule(BaseModel):
     @field_validator("name")
     @classmethod
     def _own_name(cls, name: str) -> str:
-        if name == BACKFILL:
-            raise ValueError(f"{name!r} is what receipts of a backfill are called; choose another")
+        if name in {BACKFILL, MANUAL}:
+            raise ValueError(f"{name!r} is what other receipts are called; choose another")
         return name
 
     @field_validator("cron")
@@ -112,7 +107,7 @@ class Settings(BaseModel):
         "postgresql+psycopg://USER@HOST/DATABASE, mysql+pymysql://USER@HOST/DATABASE) or a lake "
         "of Parquet files (parquet:///FOLDER, parquet+s3://BUCKET/PREFIX).",
     )
-    state: Annotated[
+    ledger: Annotated[
         str,
         Otherwise(
             "the destination if it is SQL, sqlite:///<lake>/_state.db for a local lake, required "
@@ -126,7 +121,7 @@ class Settings(BaseModel):
     organizations: dict[Annotated[str, AfterValidator(values.name)], OrganizationSettings] = Field(
         default={}, description="The organisations, by name."
     )
-    begin: Annotated[datetime | timedelta, BeforeValidator(values.begin)] = Field(
+    start: Annotated[datetime | timedelta, BeforeValidator(values.start)] = Field(
         default=timedelta(days=30),
         description="Where a new stream starts: a time (ISO 8601, in UTC unless it says "
         "otherwise), or a length of time before the first run. It starts earlier where a stream "
@@ -158,7 +153,7 @@ class Settings(BaseModel):
         description="How many organisations the daemon exports at once; the others wait for their "
         "turn. It opens at most 4 connections to the database, and 2 for each.",
     )
-    behind_limit: Duration = Field(
+    max_behind: Duration = Field(
         default=timedelta(hours=6),
         description="A stream whose watermark is further behind is not ready, and alerted about.",
     )
@@ -179,21 +174,21 @@ class Settings(BaseModel):
     def _reachable_by_url(cls, destination: str) -> str:
         return urls.destination_url(destination)
 
-    @field_validator("state")
+    @field_validator("ledger")
     @classmethod
-    def _beside_the_destination(cls, state: str, info: ValidationInfo) -> str:
+    def _beside_the_destination(cls, ledger: str, info: ValidationInfo) -> str:
         destination = info.data.get("destination")
         if destination is None:  # it is wrong, and reported as such
-            return state
-        if not state:
-            return urls.default_state(destination)
-        state = urls.state_url(state)
-        if urls.is_database(destination) and state != destination:
+            return ledger
+        if not ledger:
+            return urls.default_ledger(destination)
+        ledger = urls.ledger_url(ledger)
+        if urls.is_database(destination) and ledger != destination:
             raise ValueError(
                 "must be left out or equal the destination if that is SQL: audits and watermark "
                 "are committed together"
             )
-        return state
+        return ledger
 
     @field_validator("organizations")
     @classmethod
@@ -251,21 +246,21 @@ class Settings(BaseModel):
         """
         require_credentials(self.organizations or {DEFAULT: OrganizationSettings()})
 
-    def begins_at(self, now: datetime) -> datetime:
+    def starts_at(self, now: datetime) -> datetime:
         """Where a stream starts that is new at `now`: a whole second, UTC."""
-        begin = self.begin
-        return floor_second(now - begin if isinstance(begin, timedelta) else begin)
+        start = self.start
+        return floor_second(now - start if isinstance(start, timedelta) else start)
 
-    def require_begun(self, now: datetime) -> None:
-        """Return if `begin` is not later than `now`.
+    def require_started(self, now: datetime) -> None:
+        """Return if `start` is not later than `now`.
 
         Raises:
             ConfigurationError: it is, so there would be nothing to export, and all would look well.
         """
-        if isinstance(self.begin, datetime) and self.begin > now:
+        if isinstance(self.start, datetime) and self.start > now:
             raise ConfigurationError(
-                f"begin: {stamp(self.begin)} lies in the future, it is {stamp(now)} now: "
-                "until then nothing would be exported. Set begin (AUDIT_ETL_BEGIN) to when your "
+                f"start: {iso_utc(self.start)} lies in the future, it is {iso_utc(now)} now: "
+                "until then nothing would be exported. Set start (AUDIT_ETL_START) to when your "
                 "audits shall start, or to a length of time (30d)"
             )
 
@@ -334,13 +329,13 @@ def _text(value: object) -> str:
     if isinstance(value, timedelta):
         return format_duration(value)
     if isinstance(value, datetime):
-        return stamp(value)
+        return iso_utc(value)
     if isinstance(value, tuple):
         return ", ".join(value)
     return "" if value is None else urls.masked(str(value))
 
 
-def describe() -> list[tuple[str, str, str]]:
+def setting_rows() -> list[tuple[str, str, str]]:
     """Each key that can be set, its default as text and its meaning, in the contract's order."""
     rows = []
     for key, field in Settings.model_fields.items():

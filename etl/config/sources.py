@@ -23,6 +23,8 @@ CONFIG_VARIABLE: Final = "AUDIT_ETL_CONFIG"
 _RESERVED: Final = ("AUDIT_ETL_TEST_", "AUDIT_ETL_BENCH_")
 
 _ORGANIZATIONS: Final = "organizations"
+#: Settings by the names that they had in 0.1.0.
+RENAMED: Final = {"begin": "start", "behind_limit": "max_behind", "state": "ledger"}
 TOP_KEYS: Final = tuple(key for key in Settings.model_fields if key != _ORGANIZATIONS)
 ORGANIZATION_KEYS: Final = tuple(OrganizationSettings.model_fields)
 
@@ -258,6 +260,10 @@ def _unknown(name: str) -> str:
             "no such setting; it looks like a Kubernetes service link: set "
             "enableServiceLinks: false in the pod's spec"
         )
+    key, suffix = name.removeprefix(PREFIX).removesuffix("_FILE"), "_FILE"
+    if key.lower() in RENAMED:
+        ending = suffix if name.endswith(suffix) else ""
+        return f"is called {_variable((RENAMED[key.lower()],))}{ending} since 0.2.0"
     parts = name.split("__")
     organization = parts[1] if len(parts) > 2 and parts[1] else DEFAULT.upper()
     right = {_variable((key,)): _variable((key,)) for key in TOP_KEYS}

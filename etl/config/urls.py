@@ -84,7 +84,7 @@ def destination_url(text: str) -> str:
     return f"{scheme}://{rest}"
 
 
-def state_url(text: str) -> str:
+def ledger_url(text: str) -> str:
     """`text` with the scheme of the driver that we ship, if it names a database.
 
     Raises:
@@ -94,7 +94,7 @@ def state_url(text: str) -> str:
     return _database_url(*_parted(text, _DATABASES))
 
 
-def default_state(destination: str) -> str:
+def default_ledger(destination: str) -> str:
     """Where progress is kept if no setting says so; `destination` is one of `destination_url`.
 
     Raises:

@@ -23,7 +23,7 @@ EARLIEST: Final = datetime(2000, 1, 1, tzinfo=UTC)
 #: What counts as nothing around a text of a file or a variable.
 BLANKS: Final = " \t\r\n"
 
-_BEGIN: Final = (
+_START: Final = (
     "must be a time (2026-05-01, 2026-05-01T12:00:00Z) or a length of time before the first run "
     "(30d)"
 )
@@ -80,16 +80,16 @@ def interval(value: object) -> timedelta | None:
     return length
 
 
-def begin(value: object) -> datetime | timedelta:
+def start(value: object) -> datetime | timedelta:
     """An instant in UTC, or how long before the first run."""
     if isinstance(value, str):
-        value = _begin_text(value)
+        value = _start_text(value)
     if isinstance(value, timedelta):
         return duration(value)
     if isinstance(value, date) and not isinstance(value, datetime):
         value = datetime.combine(value, time())
     if not isinstance(value, datetime):
-        raise ValueError(_BEGIN)  # noqa: TRY004 - pydantic collects ValueErrors
+        raise ValueError(_START)  # noqa: TRY004 - pydantic collects ValueErrors
     try:
         instant = floor_second(value if value.tzinfo else value.replace(tzinfo=UTC))
     except OverflowError:
@@ -99,7 +99,7 @@ def begin(value: object) -> datetime | timedelta:
     return instant
 
 
-def _begin_text(text: str) -> datetime | timedelta:
+def _start_text(text: str) -> datetime | timedelta:
     try:
         return datetime.fromisoformat(text.strip())
     except ValueError:
@@ -109,7 +109,7 @@ def _begin_text(text: str) -> datetime | timedelta:
     except OverflowError:
         return timedelta.max
     except ValueError:
-        raise ValueError(_BEGIN) from None
+        raise ValueError(_START) from None
 
 
 def listed(value: object) -> object:

@@ -50,12 +50,12 @@ class Keeper:
 
     def _run(self) -> None:
         own = threading.current_thread()
-        while not self._changed.wait(self._app.tenure.renewal_seconds) and self._thread is own:
+        while not self._changed.wait(self._app.timing.renewal_seconds) and self._thread is own:
             for lease in list(self._held):
                 self._renew(lease)
 
     def _renew(self, lease: Lease) -> None:
         with self._lock, suppress(DestinationUnavailable):  # the next tick tells of it
-            now, length = self._app.now(), self._app.tenure.length
+            now, length = self._app.now(), self._app.timing.length
             if lease in self._held and not leases.renew(self._app.engine, lease, now, length):
                 self._held.pop(lease)()

@@ -12,11 +12,11 @@ from typing import Final
 
 from etl import app
 from etl.config import Settings
-from etl.daemon.crew import Crew
 from etl.daemon.observer import Observer
+from etl.daemon.runtime import Runtime
 from etl.daemon.steps import Steps
 from etl.errors import AuditEtlError
-from etl.ledger.leases import TENURE, Tenure
+from etl.ledger.leases import LEASE_TIMING, LeaseTiming
 from etl.window import format_duration
 
 _LOG = logging.getLogger(__name__)
@@ -27,8 +27,8 @@ LOOK_SECONDS: Final = 0.5
 #: How long a stop waits for requests under way.
 STOPPING_SECONDS: Final = 4.0
 
-#: A signal's number, a crew that is ready, or what a thread died of.
-Message = int | Crew | BaseException
+#: A signal's number, a runtime that is ready, or what a thread died of.
+Message = int | Runtime | BaseException
 Messages = SimpleQueue[Message]
 
 
@@ -37,7 +37,7 @@ def serve(
     observer: Observer,
     now: Callable[[], datetime] = app.clock,
     monotonic: Callable[[], float] = app.monotonic,
-    tenure: Tenure = TENURE,
+    timing: LeaseTiming = LEASE_TIMING,
 ) -> bool:
     """Run the schedules until SIGTERM or SIGINT; must be called in the main thread.
 
@@ -56,7 +56,7 @@ def serve(
 
         def prepare() -> None:
             try:
-                messages.put(Crew(read(), observer, now, monotonic, tenure))
+                messages.put(Runtime(read(), observer, now, monotonic, timing))
             except AuditEtlError as error:
                 messages.put(error)
 
@@ -68,7 +68,7 @@ class _Watch:
 
     Args:
         messages: what there is to react to.
-        prepare: reads the configuration and leaves a crew, or why there is none, in `messages`.
+        prepare: reads the configuration and leaves a runtime, or why there is none, in `messages`.
         beat: called whenever it looks up.
         steps: what was done to the clock.
     """
@@ -84,8 +84,8 @@ class _Watch:
         self._prepare = prepare
         self._beat = beat
         self._steps = steps
-        self._at_work: Crew | None = None
-        self._successor: Crew | None = None
+        self._at_work: Runtime | None = None
+        self._successor: Runtime | None = None
 
     def keep(self) -> bool:
         """React until a signal asks to stop; see `serve`."""
@@ -111,7 +111,7 @@ class _Watch:
             case None:
                 if self._at_work:
                     self._look_at_the_clock(self._at_work)
-            case Crew():
+            case Runtime():
                 if self._successor:
                     self._successor.close()
                 self._successor = message
@@ -127,7 +127,7 @@ class _Watch:
                 return False
         return True
 
-    def _look_at_the_clock(self, at_work: Crew) -> None:
+    def _look_at_the_clock(self, at_work: Runtime) -> None:
         step = self._steps.since_last_look()
         if step is None:
             at_work.look_at_the_clock()
@@ -141,11 +141,11 @@ class _Watch:
         at_work.clock_was_set()
 
     def _read_configuration(self) -> None:
-        """Have a crew prepared, beside: its database may be slow to answer."""
+        """Have a runtime prepared, beside: its database may be slow to answer."""
         threading.Thread(target=self._prepare, name="configuration", daemon=True).start()
 
     def _replace(self) -> None:
-        """Let the successor start, once the crew at work has ended."""
+        """Let the successor start, once the runtime at work has ended."""
         if not self._successor:
             return
         if self._at_work:

@@ -106,7 +106,7 @@ class Worker:
         return export.run(
             self._app,
             organization=self._organization,
-            wait=self._app.tenure.length,
+            wait=self._app.timing.length,
             watch=lambda _: self._observer.moves(self._organization),
         )
 
@@ -159,10 +159,10 @@ class Worker:
 
     def _lease(self) -> Lease | None:
         """The right to do the daemon's work for the organisation; None if it cannot be had now."""
-        name = f"the daemon's work for {self._organization}"
+        name = f"daemon:{self._organization}"
         try:
             self._app.prepare()
-            now, length = self._app.now(), self._app.tenure.length
+            now, length = self._app.now(), self._app.timing.length
             lease = leases.acquire(self._app.engine, name, self._app.holder, now, length)
         except AuditEtlError as error:
             if type(error) is not self._told:
@@ -179,7 +179,7 @@ class Worker:
         """How long until the lease is asked for again: many organisations take their time."""
         settings = self._app.settings
         rounds = len(settings.organizations) / settings.concurrency
-        return self._app.tenure.poll_seconds * max(1.0, rounds)
+        return self._app.timing.poll_seconds * max(1.0, rounds)
 
     def _is_ours(self, lease: Lease) -> bool:
         try:

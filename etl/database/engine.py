@@ -260,7 +260,7 @@ def translated(engine: sa.Engine, *, asked: bool = False) -> Iterator[None]:
         raise
     except exc.TimeoutError as error:
         raise DestinationUnavailable(
-            f"all {_size(engine)} connections of this program to {describe(engine)} have been in "
+            f"all {_size(engine)} connections of this program to {name_of(engine)} have been in "
             "use for too long; nothing that was in work counts as done, run the same command "
             "again, with a lower `concurrency` if it happens again"
         ) from error
@@ -272,7 +272,7 @@ def translated(engine: sa.Engine, *, asked: bool = False) -> Iterator[None]:
             raise _refused(engine, error) from None
         kind = DestinationUnavailable if codes.isdisjoint(_CONFLICTS) else Contended
         raise kind(
-            f"{describe(engine)} failed: {_first_line(error)}; nothing that was in work counts as "
+            f"{name_of(engine)} failed: {_first_line(error)}; nothing that was in work counts as "
             f"done, run the same command again when {_mended(codes, str(error.orig), engine.url)}"
         ) from error
 
@@ -280,7 +280,7 @@ def translated(engine: sa.Engine, *, asked: bool = False) -> Iterator[None]:
 def _refused(engine: sa.Engine, error: exc.DBAPIError) -> DestinationUnavailable:
     """What nothing of ours can satisfy, without a value of the rows."""
     return DestinationUnavailable(
-        f"{describe(engine)} refuses rows: {_rule(error)}; nothing that was in work counts as "
+        f"{name_of(engine)} refuses rows: {_rule(error)}; nothing that was in work counts as "
         "done. Remove constraints and triggers that were added to audit-etl's tables, or make them "
         "accept every audit, and give changed columns their types back, then run the same command "
         "again"
@@ -326,7 +326,7 @@ def _size(engine: sa.Engine) -> int:
     return engine.pool.size() if isinstance(engine.pool, sa.QueuePool) else 1
 
 
-def describe(engine: sa.Engine) -> str:
+def name_of(engine: sa.Engine) -> str:
     """The database as a user knows it, without a password."""
     url = engine.url
     hosts = url.query.get("host", "")
@@ -582,13 +582,13 @@ def require_schema(engine: sa.Engine) -> None:
     if version == schema.HEAD:
         return
     if version is None:
-        raise SchemaBehind(f"{describe(engine)} has no tables yet: run `audit-etl migrate` once")
+        raise SchemaBehind(f"{name_of(engine)} has no tables yet: run `audit-etl migrate` once")
     if version < schema.HEAD:
         raise SchemaBehind(
-            f"{describe(engine)} is at schema {version}, this program writes {schema.HEAD}: "
+            f"{name_of(engine)} is at schema {version}, this program writes {schema.HEAD}: "
             "run `audit-etl migrate`"
         )
     raise SchemaBehind(
-        f"{describe(engine)} is at schema {version}, newer than {schema.HEAD} of this program: "
+        f"{name_of(engine)} is at schema {version}, newer than {schema.HEAD} of this program: "
         "install the newer audit-etl"
     )

@@ -6,7 +6,7 @@ from typing import Final
 import sqlalchemy as sa
 
 from etl.database.connections import PACKET_BYTES
-from etl.database.engine import describe
+from etl.database.engine import name_of
 from etl.errors import ConfigurationError, DestinationUnavailable
 
 #: Rows of the largest audits that are known fit such a packet; it is MariaDB's default.
@@ -53,7 +53,7 @@ def _require_unicode(connection: sa.Connection) -> None:
     encoding = connection.exec_driver_sql("SHOW server_encoding").scalar()
     if encoding != "UTF8":
         raise ConfigurationError(
-            f"{describe(connection.engine)} has the encoding {encoding}, which does not hold every "
+            f"{name_of(connection.engine)} has the encoding {encoding}, which does not hold every "
             "character of an audit: create it with CREATE DATABASE ... ENCODING 'UTF8' "
             "TEMPLATE template0"
         )
@@ -63,17 +63,17 @@ def _require_writable(connection: sa.Connection) -> None:
     of_server = {str(name): value for name, value in connection.exec_driver_sql(_UNUSABLE)}
     if of_server.get("log_bin") == "ON" and of_server.get("binlog_format") == "STATEMENT":
         raise DestinationUnavailable(
-            f"{describe(connection.engine)} takes no writes: binlog_format is STATEMENT, and "
+            f"{name_of(connection.engine)} takes no writes: binlog_format is STATEMENT, and "
             "transactions are READ COMMITTED; set it to MIXED or ROW in the server's configuration"
         )
     if (size := int(of_server.get("innodb_page_size", _PAGE_BYTES))) < _PAGE_BYTES:
         raise DestinationUnavailable(
-            f"{describe(connection.engine)} takes no keys as long as audit-etl's: innodb_page_size "
+            f"{name_of(connection.engine)} takes no keys as long as audit-etl's: innodb_page_size "
             f"is {size}; use a server whose data folder was made with {_PAGE_BYTES} or more"
         )
 
 
-def caveats(connection: sa.Connection) -> Iterator[str]:
+def database_warnings(connection: sa.Connection) -> Iterator[str]:
     """Warnings about the session's limits. Each names the setting, its value and what to set."""
     packet = connection.info.get(PACKET_BYTES)
     if packet is not None and packet < PACKET_BYTES_ADVISED:

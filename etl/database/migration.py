@@ -13,9 +13,9 @@ from alembic.config import Config
 
 from etl.database import limits, schema
 from etl.database.connections import TIMEOUTS, without_limit
-from etl.database.engine import describe, translated, version_in
+from etl.database.engine import name_of, translated, version_in
 from etl.errors import ConfigurationError, DestinationUnavailable
-from etl.resources import bundled
+from etl.resources import resource_path
 
 
 def upgrade(engine: sa.Engine) -> None:
@@ -47,7 +47,7 @@ def _require_own_tables(connection: sa.Connection) -> None:
             columns = {column["name"] for column in inspector.get_columns(table.name)}
             if not columns <= set(table.c.keys()):
                 raise ConfigurationError(
-                    f"{describe(connection.engine)} has a table {table.name} of another program: "
+                    f"{name_of(connection.engine)} has a table {table.name} of another program: "
                     "give audit-etl a database or a schema of its own"
                 )
 
@@ -85,7 +85,7 @@ def _config(connection: sa.Connection) -> Config:
 
 def scripts() -> Path:
     """The folder of the migrations, in a checkout or an installed wheel."""
-    return bundled("migrations")
+    return resource_path("migrations")
 
 
 @contextmanager
@@ -104,7 +104,7 @@ def alone(connection: sa.Connection) -> Iterator[None]:
     taken = connection.exec_driver_sql(f"SELECT GET_LOCK({name}, {TIMEOUTS.lock})").scalar()
     if taken != 1:
         raise DestinationUnavailable(
-            f"{describe(connection.engine)} is being migrated by another process: run the same "
+            f"{name_of(connection.engine)} is being migrated by another process: run the same "
             "command again when that has ended"
         )
     try:

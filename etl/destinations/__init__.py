@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import sqlalchemy as sa
 
 from etl.ledger.receipts import Ledger
-from etl.model import Draft, Receipt, Stream
+from etl.model import PendingReceipt, Receipt, Stream
 from etl.records import Records
 from etl.window import Window
 
@@ -45,7 +45,7 @@ class Destination(Protocol[Prepared]):
         """The batch as `load` takes it; called as soon as it is there, by another thread."""
         ...
 
-    def load(self, draft: Draft, batches: Iterable[Prepared], fence: Fence) -> Receipt:
+    def load(self, pending: PendingReceipt, batches: Iterable[Prepared], fence: Fence) -> Receipt:
         """Load one window and write its receipt.
 
         Afterwards every audit of `batches` is in the destination once, with its children, rejects
@@ -54,7 +54,7 @@ class Destination(Protocol[Prepared]):
         there, no receipt is, and the watermark has not moved. May be repeated.
 
         Args:
-            draft: what the receipt will say.
+            pending: what the receipt will say.
             batches: from `prepared`; may be slow, and may raise, which passes through.
             fence: called in each transaction that writes audits or the receipt, before it commits.
 

@@ -14,7 +14,7 @@ from uuid import uuid4
 import sqlalchemy as sa
 
 from etl.database import schema
-from etl.database.engine import describe, reading, transact
+from etl.database.engine import name_of, reading, transact
 from etl.destinations.sql.inserter import Inserter
 from etl.destinations.sql.rows import rows_of
 from etl.errors import DestinationUnavailable
@@ -238,7 +238,7 @@ def require_connections(engine: sa.Engine, needed: int) -> str | None:
     free = connections_free(engine)
     if free is None or free + 1 >= needed:
         return None
-    said = f"{describe(engine)} takes {max(free, 0)} more connections from this user"
+    said = f"{name_of(engine)} takes {max(free, 0)} more connections from this user"
     if free < 1:
         raise DestinationUnavailable(f"{said}, a run needs one more: let it take more")
     fitting = max(1, (free + 1 - 4) // 2)

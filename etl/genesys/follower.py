@@ -19,13 +19,13 @@ from datetime import datetime, timedelta
 from hashlib import blake2b
 from typing import Final
 
-from etl.genesys.realtime import Glimpse
+from etl.genesys.realtime import RealtimePage
 from etl.records import normalise
 from etl.window import WINDOW_MIN, Window, cut, floor_second, joined, spanning
 from etl.wire import PAGE_SIZE_MAX
 
 #: One page of the realtime query: of a window, by number, of at most so many audits.
-Ask = Callable[[Window, int, int], Glimpse]
+Ask = Callable[[Window, int, int], RealtimePage]
 
 #: What is new after each request, to be gone on with when there are requests to spare.
 Search = Iterator[list[bytes]]
@@ -98,9 +98,9 @@ class Follower:
             the search for what is new before the last minutes; None if nothing is, or no more than
             an earlier search has not come to yet.
         """
-        glimpse = self._ask(window, 1, 1)
-        yield self._new(glimpse, window)
-        total, before = glimpse.total, Window(window.start, window.end - FRONT)
+        page = self._ask(window, 1, 1)
+        yield self._new(page, window)
+        total, before = page.total, Window(window.start, window.end - FRONT)
         if total is not None and total - self._seen.count(window) <= self._sought:
             if total == self._seen.count(window):
                 self._known = joined([*self._known, window])
@@ -133,10 +133,10 @@ class Follower:
         size = PAGE_SIZE_MAX if known < PAGE_SIZE_MAX else 1
         more = True
         if total is None or size > 1:
-            glimpse = self._ask(window, 1, size)
-            yield self._new(glimpse, window)
-            total = glimpse.total
-            more = len(glimpse.records) >= glimpse.page_size
+            page = self._ask(window, 1, size)
+            yield self._new(page, window)
+            total = page.total
+            more = len(page.records) >= page.page_size
         if more and self._lacks(window, total):
             short = window.length < 2 * WINDOW_MIN
             if total is None or short or total - known > PAGE_SIZE_MAX:
@@ -171,18 +171,18 @@ class Follower:
         """The pages of a window from `number` on. It only grows, so none is passed over."""
         size, before = PAGE_SIZE_MAX, None
         while True:
-            glimpse = self._ask(window, number, size)
-            if glimpse.page_size < size:
-                number, size = 1, glimpse.page_size  # smaller pages are counted anew
+            page = self._ask(window, number, size)
+            if page.page_size < size:
+                number, size = 1, page.page_size  # smaller pages are counted anew
                 continue
-            yield self._new(glimpse, window)
-            last = len(glimpse.records) < size or glimpse.records == before
-            if last or (glimpse.total is not None and number * size >= glimpse.total):
+            yield self._new(page, window)
+            last = len(page.records) < size or page.records == before
+            if last or (page.total is not None and number * size >= page.total):
                 return
-            number, before = number + 1, glimpse.records
+            number, before = number + 1, page.records
 
-    def _new(self, glimpse: Glimpse, window: Window) -> list[bytes]:
-        return [record for record in glimpse.records if self._is_new(record, window)]
+    def _new(self, page: RealtimePage, window: Window) -> list[bytes]:
+        return [record for record in page.records if self._is_new(record, window)]
 
     def _is_new(self, record: bytes, window: Window) -> bool:
         batch = normalise((record,))

@@ -11,7 +11,7 @@ from etl.wire import RATE_PER_MINUTE
 
 
 @dataclass(frozen=True, slots=True)
-class Glimpse:
+class RealtimePage:
     """One answer of the realtime query.
 
     Attributes:
@@ -41,9 +41,9 @@ class RecentAudits:
         """The services that the realtime query knows: by reports fewer than the others."""
         return frozenset(kind.service for kind in self._api.realtime_service_mapping())
 
-    def glimpse(
+    def page(
         self, window: Window, service: str | None, page_number: int, page_size: int
-    ) -> Glimpse:
+    ) -> RealtimePage:
         """The audits of `window` that are visible now, one page of them.
 
         Args:
@@ -77,7 +77,7 @@ class RecentAudits:
                     raise
                 page_size = size // 2
             else:
-                return Glimpse(page.records, size, counts.total)
+                return RealtimePage(page.records, size, counts.total)
 
     def related(self, audit_id: str) -> tuple[bytes, ...]:
         """The audits that the same action wrote as the given one, that one included.

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import sqlalchemy as sa
 
-from etl.database.engine import describe, reading
+from etl.database.engine import name_of, reading
 from etl.database.schema import audit_events, identities, leases, queries, receipts, watermarks
 from etl.errors import ConfigurationError
 from etl.model import WRITER
@@ -103,7 +103,7 @@ def require_tables(engine: sa.Engine) -> None:
         if connection.execute(sa.union_all(lake, writer)).first() is None:
             return
     raise ConfigurationError(
-        f"{describe(engine)} keeps the progress of a lake: its receipts are about that lake's "
+        f"{name_of(engine)} keeps the progress of a lake: its receipts are about that lake's "
         "files, not about tables. Set destination to the lake and state to this database; or set "
         "destination to another database; or run `audit-etl migrate --adopt` to load these tables "
         "from the beginning"

@@ -62,7 +62,7 @@ class Arrived(NamedTuple):
 NOTHING: Final = Arrived(Late(), 0)
 
 
-class Past:
+class LoadHistory:
     """What is known of a window before it is loaded.
 
     Args:

@@ -24,13 +24,13 @@ import sqlalchemy as sa
 from etl.database.engine import transact
 from etl.database.schema import leases, read_time
 from etl.errors import DestinationUnavailable, LeaseHeld
-from etl.window import stamp
+from etl.window import iso_utc
 
 _LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Tenure:
+class LeaseTiming:
     """How leases are held and waited for.
 
     Attributes:
@@ -44,9 +44,9 @@ class Tenure:
     poll_seconds: float = 2.0
 
 
-TENURE: Final = Tenure()
+LEASE_TIMING: Final = LeaseTiming()
 #: No lease lasts longer without a sign of life, whoever took it: a clock was set back meanwhile.
-LENGTH_MAX: Final = 2 * TENURE.length
+LENGTH_MAX: Final = 2 * LEASE_TIMING.length
 #: How a server is asked for its time.
 _SERVER_TIME: Final = {
     "postgresql": "SELECT clock_timestamp()",
@@ -85,7 +85,11 @@ class Lease:
 
 
 def acquire(
-    engine: sa.Engine, name: str, holder: str, now: datetime, length: timedelta = TENURE.length
+    engine: sa.Engine,
+    name: str,
+    holder: str,
+    now: datetime,
+    length: timedelta = LEASE_TIMING.length,
 ) -> Lease:
     """Take the lease `name` for `length` from now on.
 
@@ -129,8 +133,9 @@ def acquire(
 
 def _held(name: str, row: sa.RowMapping, ends: datetime) -> LeaseHeld:
     return LeaseHeld(
-        f"{name} is held by {describe(row['holder'])} since {stamp(row['acquired_at'])}; its lease "
-        f"ends {stamp(ends)} unless it is renewed: wait for it (--wait), or stop that process"
+        f"{name} is held by {holder_name(row['holder'])} since {iso_utc(row['acquired_at'])}; its "
+        f"lease ends {iso_utc(ends)} unless it is renewed: wait for it (--wait), or stop that "
+        "process"
     )
 
 
@@ -155,7 +160,7 @@ def holding(
     engine: sa.Engine,
     lease: Lease,
     now: Callable[[], datetime],
-    tenure: Tenure = TENURE,
+    timing: LeaseTiming = LEASE_TIMING,
 ) -> Iterator[Lease]:
     """Keep an acquired lease during the block, renewed by a thread; release it at the end.
 
@@ -163,14 +168,14 @@ def holding(
         engine: the state database.
         lease: what `acquire` gave.
         now: this machine's clock; see `acquire`.
-        tenure: for how long, and how often, it is renewed.
+        timing: for how long, and how often, it is renewed.
     """
     ended = threading.Event()
 
     def keep_on() -> None:
-        while not ended.wait(tenure.renewal_seconds):
+        while not ended.wait(timing.renewal_seconds):
             try:
-                renewed = renew(engine, lease, now(), tenure.length)
+                renewed = renew(engine, lease, now(), timing.length)
             except DestinationUnavailable:
                 continue  # the load meets the same error, or `confirm` finds the lease gone
             if not renewed:
@@ -259,7 +264,7 @@ def this_process() -> str:
     return f"{host}/{pid}/{_started(pid)}/{_boot()}/{_pid_space()}"
 
 
-def describe(holder: str) -> str:
+def holder_name(holder: str) -> str:
     """A holder's name as a sentence has it."""
     parts = holder.split("/")
     return f"process {parts[1]} on {parts[0]}" if len(parts) >= 3 else holder

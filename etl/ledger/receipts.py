@@ -29,11 +29,11 @@ from etl.model import (
     BACKFILL,
     FailedWindow,
     Load,
-    Mark,
     OpenQuery,
     Receipt,
     Stream,
     TakenBack,
+    Watermark,
     least_requests,
 )
 from etl.window import TIME_TOLERANCE, Window, advance, gaps, joined, spanning, without
@@ -55,43 +55,43 @@ class Ledger:
     def __init__(self, engine: sa.Engine) -> None:
         self.engine = engine
 
-    def begin(self, stream: Stream, begins_at: datetime, now: datetime) -> Mark:
-        """The stream's mark; a stream without one starts at `begins_at`, a whole second.
+    def begin(self, stream: Stream, begins_at: datetime, now: datetime) -> Watermark:
+        """The stream's watermark; a stream without one starts at `begins_at`, a whole second.
 
         Windows that a backfill has loaded from `begins_at` on count at once.
         """
 
-        def work(connection: sa.Connection) -> Mark:
-            mark = _mark(connection, stream)
-            if mark is not None:
-                return mark
+        def work(connection: sa.Connection) -> Watermark:
+            watermark = _watermark(connection, stream)
+            if watermark is not None:
+                return watermark
             covered = _covered(connection, stream, begins_at, None)
-            mark = Mark(begins_at, advance(begins_at, covered), now)
+            watermark = Watermark(begins_at, advance(begins_at, covered), now)
             connection.execute(
                 sa.insert(watermarks),
                 _key(stream)
-                | {"begins_at": begins_at, "watermark": mark.watermark, "updated_at": now},
+                | {"begins_at": begins_at, "watermark": watermark.reached, "updated_at": now},
             )
-            return mark
+            return watermark
 
         return transact(self.engine, work)
 
-    def begin_later(self, stream: Stream, begins_at: datetime, now: datetime) -> Mark:
-        """Give up time at the stream's beginning of which nothing was loaded; it has a mark.
+    def begin_later(self, stream: Stream, begins_at: datetime, now: datetime) -> Watermark:
+        """Give up time at the stream's beginning of which nothing was loaded; it has a watermark.
 
         Windows that failed there are dropped.
         """
 
-        def work(connection: sa.Connection) -> Mark:
-            watermark = advance(begins_at, _covered(connection, stream, begins_at, None))
+        def work(connection: sa.Connection) -> Watermark:
+            reached = advance(begins_at, _covered(connection, stream, begins_at, None))
             connection.execute(
                 sa.update(watermarks)
                 .where(*_of(watermarks, stream))
-                .values(begins_at=begins_at, watermark=watermark, updated_at=now)
+                .values(begins_at=begins_at, watermark=reached, updated_at=now)
             )
             given_up = queries.c.window_end <= begins_at, queries.c.failed_at.is_not(None)
             connection.execute(sa.delete(queries).where(*_of(queries, stream), *given_up))
-            return Mark(begins_at, watermark, now)
+            return Watermark(begins_at, reached, now)
 
         return transact(self.engine, work)
 
@@ -99,8 +99,10 @@ class Ledger:
         """The latest instant that the watermark or a receipt is about; None without either."""
         query = sa.select(sa.func.max(receipts.c.window_end)).where(*_of(receipts, stream))
         with reading(self.engine) as connection:
-            mark, last = _mark(connection, stream), connection.execute(query).scalar_one()
-        return max((moment for moment in (mark and mark.watermark, last) if moment), default=None)
+            watermark, last = _watermark(connection, stream), connection.execute(query).scalar_one()
+        return max(
+            (moment for moment in (watermark and watermark.reached, last) if moment), default=None
+        )
 
     def take_back(
         self,
@@ -123,22 +125,24 @@ class Ledger:
         """
 
         def work(connection: sa.Connection) -> TakenBack:
-            mark = _mark(connection, stream, lock=True)
+            watermark = _watermark(connection, stream, lock=True)
             void = _void(connection, stream, now)
-            proved = mark and _proved(connection, stream, mark, void, Mark(begins_at, now, now))
+            proved = watermark and _proved(
+                connection, stream, watermark, void, Watermark(begins_at, now, now)
+            )
             if proved is not None:
                 connection.execute(
                     sa.update(watermarks).where(*_of(watermarks, stream)).values(**asdict(proved))
                 )
             fence(connection)
-            return TakenBack(len(void), mark, proved)
+            return TakenBack(len(void), watermark, proved)
 
         return transact(self.engine, work)
 
-    def mark(self, stream: Stream) -> Mark | None:
+    def watermark(self, stream: Stream) -> Watermark | None:
         """How far the stream is sure; None if it has never been exported."""
         with reading(self.engine) as connection:
-            return _mark(connection, stream)
+            return _watermark(connection, stream)
 
     def streams(self) -> list[Stream]:
         """Every stream that has a watermark or a receipt, or was verified, sorted."""
@@ -202,18 +206,18 @@ class Ledger:
             *_of(receipts, stream), receipts.c.window_end >= earliest
         )
         with reading(self.engine) as connection:
-            mark = _mark(connection, stream)
-            if mark is None:
+            watermark = _watermark(connection, stream)
+            if watermark is None:
                 return None
-            rows = connection.execute(old.where(receipts.c.window_start < mark.begins_at))
+            rows = connection.execute(old.where(receipts.c.window_start < watermark.begins_at))
             covered = [Window(*row) for row in rows]
-            reached = max(mark.watermark, earliest)
-            if mark.watermark < earliest:
+            reached = max(watermark.reached, earliest)
+            if watermark.reached < earliest:
                 reached = advance(earliest, _covered(connection, stream, earliest, None))
-        first = min((window.start for window in covered), default=mark.begins_at)
+        first = min((window.start for window in covered), default=watermark.begins_at)
         left = (
             gap.start
-            for span in spanning(max(first, earliest), mark.begins_at)
+            for span in spanning(max(first, earliest), watermark.begins_at)
             for gap in gaps(covered, span)
         )
         return next(left, reached)
@@ -224,10 +228,10 @@ class Ledger:
         Loaded time that was asked for again in vain counts, too. Time before `earliest` does not.
         """
         with reading(self.engine) as connection:
-            mark = _mark(connection, stream)
-            if mark is None:
+            watermark = _watermark(connection, stream)
+            if watermark is None:
                 return timedelta(0)
-            start = max(mark.watermark, earliest)
+            start = max(watermark.reached, earliest)
             covered = _covered(connection, stream, start, None)
             failed = _failed(connection, stream)
         last = max((window.end for window in covered), default=start)
@@ -247,9 +251,11 @@ class Ledger:
         query = sa.select(sa.func.min(first), sa.func.max(last)).where(*_of(receipts, stream))
         with reading(self.engine) as connection:
             row = connection.execute(query).one()
-            mark = _mark(connection, stream)
-            of_mark = (mark.begins_at, mark.watermark, wanted_from) if mark else ()
-            bounds = [moment for moment in (*row, *of_mark) if moment]
+            watermark = _watermark(connection, stream)
+            of_watermark = (
+                (watermark.begins_at, watermark.reached, wanted_from) if watermark else ()
+            )
+            bounds = [moment for moment in (*row, *of_watermark) if moment]
             if len(bounds) < 2 or min(bounds) >= max(bounds):
                 return []
             span = Window(min(bounds), max(bounds))
@@ -486,15 +492,15 @@ def _whose(table: sa.Table, organization: str | None) -> list[sa.ColumnElement[b
 
 def _advance(connection: sa.Connection, stream: Stream, now: datetime) -> bool:
     """Move the watermark by compare-and-set; False if another process moved it meanwhile."""
-    mark = _mark(connection, stream, lock=True)
-    if mark is None:
+    watermark = _watermark(connection, stream, lock=True)
+    if watermark is None:
         return True  # only backfilled so far: `begin` counts the receipt when the stream starts
-    reached = advance(mark.watermark, _covered(connection, stream, mark.watermark, None))
-    if reached == mark.watermark:
+    reached = advance(watermark.reached, _covered(connection, stream, watermark.reached, None))
+    if reached == watermark.reached:
         return True
     moved = connection.execute(
         sa.update(watermarks)
-        .where(*_of(watermarks, stream), watermarks.c.watermark == mark.watermark)
+        .where(*_of(watermarks, stream), watermarks.c.watermark == watermark.reached)
         .values(watermark=reached, updated_at=now)
     )
     return moved.rowcount == 1
@@ -527,19 +533,19 @@ def _set_aside(
 def _proved(
     connection: sa.Connection,
     stream: Stream,
-    mark: Mark,
+    watermark: Watermark,
     void: Sequence[datetime],
-    new: Mark,
-) -> Mark:
+    new: Watermark,
+) -> Watermark:
     """How far the receipts prove the stream, those taken away that start at `void`; else `new`."""
-    # Before the first of these the others prove all. If there are none, an operator set the mark.
-    first = min(mark.watermark, max(mark.begins_at, min(void, default=mark.begins_at)))
-    watermark = advance(first, _covered(connection, stream, first, None))
-    if watermark > mark.begins_at:
-        return replace(mark, watermark=watermark, updated_at=new.updated_at)
-    begins_at = min(mark.begins_at, new.begins_at)
-    watermark = advance(begins_at, _covered(connection, stream, begins_at, None))
-    return Mark(begins_at, watermark, new.updated_at)
+    # Before the first of these the others prove all. Without any, an operator set the watermark.
+    first = min(watermark.reached, max(watermark.begins_at, min(void, default=watermark.begins_at)))
+    reached = advance(first, _covered(connection, stream, first, None))
+    if reached > watermark.begins_at:
+        return replace(watermark, reached=reached, updated_at=new.updated_at)
+    begins_at = min(watermark.begins_at, new.begins_at)
+    reached = advance(begins_at, _covered(connection, stream, begins_at, None))
+    return Watermark(begins_at, reached, new.updated_at)
 
 
 def _key(stream: Stream) -> dict[str, Any]:
@@ -560,12 +566,14 @@ def _delete_query(stream: Stream, window: Window) -> sa.Delete:
     )
 
 
-def _mark(connection: sa.Connection, stream: Stream, *, lock: bool = False) -> Mark | None:
+def _watermark(
+    connection: sa.Connection, stream: Stream, *, lock: bool = False
+) -> Watermark | None:
     query = sa.select(watermarks).where(*_of(watermarks, stream))
     row = connection.execute(query.with_for_update() if lock else query).mappings().first()
     if row is None:
         return None
-    return Mark(row["begins_at"], row["watermark"], row["updated_at"])
+    return Watermark(row["begins_at"], row["watermark"], row["updated_at"])
 
 
 def _asked_since(

@@ -10,7 +10,7 @@ from typing import Final
 from etl.ledger import lateness, verifications
 from etl.ledger.lateness import LateArrivals
 from etl.ledger.receipts import Ledger
-from etl.model import RETENTION, Mark, Receipt, Stream, Verification
+from etl.model import RETENTION, Receipt, Stream, Verification, Watermark
 from etl.window import TIME_TOLERANCE, Window, floor_second, gaps, joined
 
 _DAY: Final = timedelta(days=1)
@@ -38,7 +38,7 @@ class StreamStatus:
 
     Attributes:
         configured: whether the configuration names it; a stream of old may only be in the tables.
-        mark: its watermark; None if it has never run.
+        watermark: its watermark; None if it has never run.
         behind: how far its watermark is from that instant; None if it has never run.
         claimed_ahead: up to where it is marked as loaded, if that lies after that instant.
         last_receipt: the receipt written last.
@@ -57,7 +57,7 @@ class StreamStatus:
 
     stream: Stream
     configured: bool
-    mark: Mark | None
+    watermark: Watermark | None
     behind: timedelta | None
     claimed_ahead: datetime | None
     last_receipt: Receipt | None
@@ -84,7 +84,7 @@ def gather(
         now: the time.
     """
     wanted = set(configured)
-    known = {stream for stream in ledger.streams() if ledger.mark(stream)}
+    known = {stream for stream in ledger.streams() if ledger.watermark(stream)}
     return [
         _status(ledger, stream, begin if stream in wanted else None, now)
         for stream in sorted(wanted | known)
@@ -97,20 +97,20 @@ def backfilled(ledger: Ledger, configured: Iterable[Stream]) -> dict[Stream, lis
     return {
         stream: joined(windows)
         for stream in apart
-        if ledger.mark(stream) is None and (windows := ledger.windows(stream))
+        if ledger.watermark(stream) is None and (windows := ledger.windows(stream))
     }
 
 
 def _status(ledger: Ledger, stream: Stream, begin: datetime | None, now: datetime) -> StreamStatus:
     """One stream's status; `begin` is None if the configuration does not name it."""
-    mark, claimed = ledger.mark(stream), ledger.claimed_until(stream)
+    watermark, claimed = ledger.watermark(stream), ledger.claimed_until(stream)
     since = (now - LATE_SINCE).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
     requests, least = ledger.requests(stream, now - _DAY)
     return StreamStatus(
         stream=stream,
         configured=begin is not None,
-        mark=mark,
-        behind=None if mark is None else now - mark.watermark,
+        watermark=watermark,
+        behind=None if watermark is None else now - watermark.reached,
         claimed_ahead=claimed if claimed and claimed > now + TIME_TOLERANCE else None,
         last_receipt=ledger.last_receipt(stream),
         gaps=tuple(ledger.gaps(stream, begin)),
@@ -119,14 +119,14 @@ def _status(ledger: Ledger, stream: Stream, begin: datetime | None, now: datetim
         late=tuple(lateness.arrivals(ledger.engine, stream, since)),
         new_events=ledger.new_events(stream, since),
         looked_back=ledger.looked_back(stream, since),
-        early_unconfirmed=_unconfirmed(ledger, stream, mark),
+        early_unconfirmed=_unconfirmed(ledger, stream, watermark),
         requests=requests,
         least_requests=least,
     )
 
 
-def _unconfirmed(ledger: Ledger, stream: Stream, mark: Mark | None) -> int:
-    return lateness.unconfirmed(ledger.engine, stream, mark.watermark) if mark else 0
+def _unconfirmed(ledger: Ledger, stream: Stream, watermark: Watermark | None) -> int:
+    return lateness.unconfirmed(ledger.engine, stream, watermark.reached) if watermark else 0
 
 
 def days_of(
@@ -137,11 +137,11 @@ def days_of(
     From where the stream begins, or from `begin` if that is earlier: where the configuration lets a
     new stream start.
     """
-    mark = ledger.mark(stream)
-    if mark is None:
+    watermark = ledger.watermark(stream)
+    if watermark is None:
         return []
     windows = ledger.windows(stream)
-    first = min([begin, mark.begins_at, *(window.start for window in windows[:1])])
+    first = min([begin, watermark.begins_at, *(window.start for window in windows[:1])])
     return list(coverage(windows, first, now))
 
 

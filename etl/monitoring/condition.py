@@ -46,13 +46,13 @@ class Condition:
     """What one look has shown.
 
     Attributes:
-        behind_limit: how far behind a stream may be.
+        max_behind: how far behind a stream may be.
         unusable: why the destination cannot be loaded into; None if it can.
         streams: the configured ones; none if the destination did not answer.
         rejects: records kept aside, by organisation.
     """
 
-    behind_limit: timedelta
+    max_behind: timedelta
     unusable: str | None = None
     streams: tuple[StreamCondition, ...] = ()
     rejects: Mapping[str, int] = field(default_factory=dict)
@@ -65,10 +65,10 @@ class Condition:
             reached = seen.complete_to
             if reached is None:
                 yield f"{seen.stream} has not been exported yet"
-            elif (behind := seen.at - reached) > self.behind_limit:
+            elif (behind := seen.at - reached) > self.max_behind:
                 yield (
                     f"{seen.stream} is {_minutes(behind)} behind, and may be "
-                    f"{format_duration(self.behind_limit)}: see the log for what holds it up"
+                    f"{format_duration(self.max_behind)}: see the log for what holds it up"
                 )
             elif behind < -TIME_TOLERANCE:
                 whose = "the organisation's clock"
@@ -77,12 +77,12 @@ class Condition:
 
 def look(app: App) -> Condition:
     """Look now; takes as long as the database does, and changes nothing."""
-    limit = app.settings.behind_limit
+    limit = app.settings.max_behind
     try:
         _require_tables(app)
         _reach_files(app)
         return Condition(
-            behind_limit=limit,
+            max_behind=limit,
             streams=tuple(_stream(app, stream) for stream in app.streams()),
             rejects={name: app.ledger.rejects(name) for name in app.settings.organizations},
         )
@@ -109,14 +109,14 @@ def _reach_files(app: App) -> None:
 
 def _stream(app: App, stream: Stream) -> StreamCondition:
     now = app.time_of(stream.organization)
-    mark, receipt = app.ledger.mark(stream), app.ledger.last_receipt(stream)
+    watermark, receipt = app.ledger.watermark(stream), app.ledger.last_receipt(stream)
     return StreamCondition(
         stream=stream,
         at=now,
-        watermark=mark.watermark if mark else None,
+        watermark=watermark.reached if watermark else None,
         last_success=receipt.loaded_at if receipt else None,
         unexported_since=app.ledger.unexported_since(stream, now - RETENTION),
-        early_unconfirmed=unconfirmed(app.engine, stream, mark.watermark) if mark else 0,
+        early_unconfirmed=unconfirmed(app.engine, stream, watermark.reached) if watermark else 0,
         gap=app.ledger.gap_length(stream, now - RETENTION),
     )
 

@@ -36,8 +36,8 @@ class _Seen(Collector):
             return
         yield _gauge(
             "behind_limit_seconds",
-            "How far behind a stream may be: the setting behind_limit.",
-            seen.behind_limit.total_seconds(),
+            "How far behind a stream may be: the setting max_behind.",
+            seen.max_behind.total_seconds(),
         )
         rejects = GaugeMetricFamily(
             "audit_etl_rejects", "Records kept aside in audit_rejects.", labels=["organization"]

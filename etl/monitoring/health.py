@@ -27,7 +27,7 @@ from etl.monitoring.condition import Condition, look
 from etl.monitoring.metrics import Metrics
 from etl.monitoring.movement import Movement
 from etl.serving import served
-from etl.window import stamp
+from etl.window import iso_utc
 
 #: The daemon is taken for dead when its main loop, which waits for nothing, has not turned so long.
 BEAT_SECONDS_MAX: Final = 60.0
@@ -182,7 +182,7 @@ def _still(monitor: Monitor) -> Iterator[str]:
         return
     now = monitor.app.now()
     for organization, seconds in monitor.movement.still(STILL_SECONDS_MAX):
-        since = stamp(now - timedelta(seconds=int(seconds)))
+        since = iso_utc(now - timedelta(seconds=int(seconds)))
         yield f"the work for {organization} has not moved since {since}: restart the daemon"
 
 

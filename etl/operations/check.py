@@ -9,7 +9,7 @@ from typing import Final
 
 from etl.app import App
 from etl.database import connections, limits
-from etl.database.engine import describe, reading, schema_version
+from etl.database.engine import name_of, reading, schema_version
 from etl.database.schema import HEAD
 from etl.destinations import trials
 from etl.errors import AuditEtlError, ConfigurationError, SchemaBehind
@@ -109,7 +109,7 @@ def _organizations(app: App) -> str:
                 "vendor's are longer, and one so short cannot be cut out of every text it may "
                 "appear in; give the whole of it"
             )
-    app.settings.require_begun(app.now())
+    app.settings.require_started(app.now())
     names = ", ".join(app.settings.organizations)
     return f"organisations: {names}"
 
@@ -179,7 +179,7 @@ def _reach(app: App) -> str:
     if new is None:
         with reading(app.engine) as connection:
             connection.exec_driver_sql("SELECT 1")
-        return f"{describe(app.engine)} answers"
+        return f"{name_of(app.engine)} answers"
     if new.parent == app.local_lake():
         return f"{new} will be made in the lake"
     trials.try_new_file(new)
@@ -200,7 +200,7 @@ def _limits(app: App) -> str | None:
         return None
     with reading(app.engine) as connection:
         limits.require_usable(connection)
-        return "; ".join(limits.caveats(connection)) or None
+        return "; ".join(limits.database_warnings(connection)) or None
 
 
 def _write(app: App) -> str:

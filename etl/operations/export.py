@@ -28,30 +28,31 @@ from etl.ledger import leases
 from etl.ledger.leases import Lease
 from etl.model import (
     BACKFILL,
+    MANUAL,
     RETENTION,
     WRITER,
-    Mark,
     Receipt,
     Stream,
+    Watermark,
     least_requests,
 )
 from etl.operations import warnings
 from etl.operations.recognition import recognise
 from etl.operations.verify import Verdict, Verifier
-from etl.pipeline import Job, Sighting
+from etl.pipeline import Job, PageProgress
 from etl.schedules import Schedule, last_firing
 from etl.window import (
     TIME_TOLERANCE,
     Window,
     by_density,
     floor_second,
-    stamp,
+    iso_utc,
 )
 
 #: A window of one page that took longer tells of an outage or a pause, not of the query.
 QUERY_SECONDS_MAX: Final = 60
 
-Watch = Callable[[Sighting], None]
+Watch = Callable[[PageProgress], None]
 Outcome = TypeVar("Outcome")
 
 
@@ -97,7 +98,7 @@ def run(
         organization: whose streams; None: everybody's.
         schedule: whose lookback to use. None: the shortest one, and whatever part of another
             schedule's lookback has not been asked for since that one last fell due.
-        lookback: used instead of any schedule's.
+        lookback: used instead of any schedule's; without `schedule` the receipts say `manual`.
         wait: how long to wait for a stream that another process exports.
         watch: called after each page.
 
@@ -108,9 +109,11 @@ def run(
     """
     app.settings.require_credentials()
     streams = [s for s in app.streams() if organization in {None, s.organization}]
-    _require_begun(app, streams)
+    _require_started(app, streams)
     if schedule is not None:
         lookback = _named(app, schedule).lookback if lookback is None else lookback
+    elif lookback is not None:
+        schedule = MANUAL
     destination = app.destination()
 
     def export(stream: Stream) -> Iterator[Receipt]:
@@ -118,10 +121,10 @@ def run(
         lease_name = WRITER if destination.one_writer else str(stream)
         with _held(app, lease_name, wait) as fence:
             _take_back(app, stream, source, fence)
-            mark = app.ledger.begin(stream, _begin(app, stream, source), source.now())
-            mark = _without_refused(app, stream, mark, source)
+            watermark = app.ledger.begin(stream, _begin(app, stream, source), source.now())
+            watermark = _without_refused(app, stream, watermark, source)
             until = _horizon(app, source)
-            found = _due(app, stream, mark, until, lookback)
+            found = _due(app, stream, watermark, until, lookback)
             if found.spans:
                 warnings.warn_of_retention(app, stream.organization, min(found.spans))
             for failed in found.failed:
@@ -308,7 +311,7 @@ def span_of(
     if end > latest:
         raise UsageError(_too_late(end, latest))
     if end <= start:
-        raise UsageError(f"--from {stamp(start)} must lie before --to {stamp(end)}")
+        raise UsageError(f"--from {iso_utc(start)} must lie before --to {iso_utc(end)}")
     return Window(start, end)
 
 
@@ -333,18 +336,18 @@ def selected(app: App, organization: str | None, services: Sequence[str]) -> lis
 
 def _too_late(instant: datetime, latest: datetime) -> str:
     return (
-        f"{stamp(instant)} is too late: audits can be exported up to {stamp(latest)}, which is now "
-        "less the lag; leave out --to to export up to there"
+        f"{iso_utc(instant)} is too late: audits can be exported up to {iso_utc(latest)}, which is "
+        "now less the lag; leave out --to to export up to there"
     )
 
 
-def _require_begun(app: App, streams: Iterable[Stream]) -> None:
-    """Refuse a `begin` in the future: by the organisations' clocks, should ours be behind."""
+def _require_started(app: App, streams: Iterable[Stream]) -> None:
+    """Refuse a `start` in the future: by the organisations' clocks, should ours be behind."""
     try:
-        app.settings.require_begun(app.now())
+        app.settings.require_started(app.now())
     except ConfigurationError:
         times = [source.now() for source in _reachable(app, streams)]
-        app.settings.require_begun(max(times, default=app.now()))
+        app.settings.require_started(max(times, default=app.now()))
 
 
 def _reachable(app: App, streams: Iterable[Stream]) -> Iterator[AuditSource]:
@@ -375,15 +378,15 @@ def _begin(app: App, stream: Stream, source: AuditSource) -> datetime:
     Where the configuration says, or where a stream left off that had its services: `*` before a
     named service, any other one before `*`. Else the time in between would be asked for by none.
     """
-    begin = min(_horizon(app, source), app.settings.begins_at(source.now()))
-    if app.ledger.mark(stream) is not None:
+    begin = min(_horizon(app, source), app.settings.starts_at(source.now()))
+    if app.ledger.watermark(stream) is not None:
         return begin
     before = [
-        mark.watermark
+        watermark.reached
         for other in app.ledger.streams()
         if other.organization == stream.organization
         and None in {stream.service, other.service}
-        and (mark := app.ledger.mark(other))
+        and (watermark := app.ledger.watermark(other))
     ]
     kept = floor_second(source.now() - RETENTION)
     return min([begin, *(max(watermark, kept) for watermark in before)])
@@ -402,15 +405,17 @@ def _take_back(app: App, stream: Stream, source: AuditSource, fence: Fence) -> N
         warnings.warn_of_what_is_taken_back(stream, now, back)
 
 
-def _due(app: App, stream: Stream, mark: Mark, until: datetime, lookback: timedelta | None) -> Due:
+def _due(
+    app: App, stream: Stream, watermark: Watermark, until: datetime, lookback: timedelta | None
+) -> Due:
     """What to ask for.
 
     Args:
         lookback: used instead of every schedule's, if given.
     """
     ledger = app.ledger
-    loaded = ledger.loaded_after(stream, mark.watermark)
-    last = loaded_to(mark, loaded)
+    loaded = ledger.loaded_after(stream, watermark.reached)
+    last = loaded_to(watermark, loaded)
     shortest, *others = sorted(app.settings.schedules, key=lambda schedule: schedule.lookback)
     longer = (
         Lookback(other.name, other.lookback, ledger.covered(stream, fired, last - other.lookback))
@@ -418,15 +423,17 @@ def _due(app: App, stream: Stream, mark: Mark, until: datetime, lookback: timede
         if (fired := last_firing(other, app.time_of(stream.organization))) is not None
     )
     recent = Lookback(shortest.name, shortest.lookback if lookback is None else lookback)
-    return due(mark, loaded, ledger.failed(stream), until, recent, longer)
+    return due(watermark, loaded, ledger.failed(stream), until, recent, longer)
 
 
-def _without_refused(app: App, stream: Stream, mark: Mark, source: AuditSource) -> Mark:
-    """The mark, or where the stream begins now if the configuration gives up what was refused."""
-    refused = refused_to(app.ledger.failed(stream), mark)
-    if not mark.begins_at < refused <= app.settings.begins_at(source.now()):
-        return mark
-    warnings.warn_of_later_begin(stream, Window(mark.begins_at, refused))
+def _without_refused(
+    app: App, stream: Stream, watermark: Watermark, source: AuditSource
+) -> Watermark:
+    """The watermark; where refused time was given up in the configuration, it begins after that."""
+    refused = refused_to(app.ledger.failed(stream), watermark)
+    if not watermark.begins_at < refused <= app.settings.starts_at(source.now()):
+        return watermark
+    warnings.warn_of_later_begin(stream, Window(watermark.begins_at, refused))
     return app.ledger.begin_later(stream, refused, source.now())
 
 
@@ -450,7 +457,7 @@ def _held(app: App, name: str | None, wait: timedelta) -> Iterator[Fence]:
 
     def taken() -> AbstractContextManager[Lease]:
         lease = _acquire(app, name or "", wait)
-        return leases.holding(app.engine, lease, app.now, app.tenure)
+        return leases.holding(app.engine, lease, app.now, app.timing)
 
     if name is None:
         yield lambda _: None
@@ -463,9 +470,9 @@ def _acquire(app: App, name: str, wait: timedelta) -> Lease:
     deadline = app.monotonic() + wait.total_seconds()
     while True:
         try:
-            return leases.acquire(app.engine, name, app.holder, app.now(), app.tenure.length)
+            return leases.acquire(app.engine, name, app.holder, app.now(), app.timing.length)
         except LeaseHeld:
             if app.monotonic() >= deadline:
                 raise
-        if app.stop.wait(app.tenure.poll_seconds):
+        if app.stop.wait(app.timing.poll_seconds):
             raise Stopped("stopped while waiting for another process's lease")

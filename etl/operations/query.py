@@ -12,7 +12,7 @@ import pyarrow as pa
 import sqlalchemy as sa
 
 from etl.app import App
-from etl.database.engine import describe, read_only, translated
+from etl.database.engine import name_of, read_only, translated
 from etl.errors import UsageError
 from etl.operations.questions import accepted, words
 
@@ -109,7 +109,7 @@ def _ask(
         result = connection.execution_options(stream_results=True).exec_driver_sql(question)
     except sa.exc.DBAPIError as error:
         lines = str(error.orig).splitlines() or [type(error.orig).__name__]
-        raise UsageError(f"{describe(engine)} cannot answer that: {lines[0]}") from error
+        raise UsageError(f"{name_of(engine)} cannot answer that: {lines[0]}") from error
     return result
 
 

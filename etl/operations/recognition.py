@@ -16,14 +16,14 @@ from typing import Final
 import sqlalchemy as sa
 
 from etl.app import App
-from etl.database.engine import describe, reading, transact
+from etl.database.engine import name_of, reading, transact
 from etl.errors import ConfigurationError, NotPermitted, SourceBrokePromise, SourceUnavailable
 from etl.genesys.query import AuditSource
 from etl.ledger import identities, leases, receipts
 from etl.ledger.identities import CLIENT, LAKE, LEDGER, ORGANIZATION
 from etl.ledger.leases import Lease
 from etl.model import WRITER, Stream
-from etl.window import stamp
+from etl.window import iso_utc
 
 _LOG = logging.getLogger(__name__)
 
@@ -186,7 +186,7 @@ def _adopt_lake(app: App) -> Iterator[str]:
     with _quiet(app, [WRITER]) as [lease], Staging(storage.staging) as staging:
         restarted = binding.adopt(staging, lease.confirm)
     if restarted is not None:
-        yield f"the lake {storage.name} and {describe(app.engine)} now belong together"
+        yield f"the lake {storage.name} and {name_of(app.engine)} now belong together"
         yield from _restarts(restarted)
 
 
@@ -207,7 +207,7 @@ def _adopt_tables(app: App) -> Iterator[str]:
 
     with _quiet(app, [WRITER]) as [lease]:
         restarted = transact(app.engine, work)
-    yield f"{describe(app.engine)} now keeps audits, and the progress of no lake"
+    yield f"{name_of(app.engine)} now keeps audits, and the progress of no lake"
     yield from _restarts(restarted)
 
 
@@ -248,7 +248,7 @@ def _adopted(known: Known | None, client: str, told: str | None) -> str:
 
 def _restarts(restarted: list[tuple[Stream, datetime]]) -> Iterator[str]:
     for stream, begins_at in restarted:
-        yield f"{stream} will be asked for again from {stamp(begins_at)} on"
+        yield f"{stream} will be asked for again from {iso_utc(begins_at)} on"
 
 
 @contextmanager
@@ -259,9 +259,9 @@ def _quiet(app: App, names: list[str]) -> Iterator[list[Lease]]:
             stack.enter_context(
                 leases.holding(
                     app.engine,
-                    leases.acquire(app.engine, name, app.holder, app.now(), app.tenure.length),
+                    leases.acquire(app.engine, name, app.holder, app.now(), app.timing.length),
                     app.now,
-                    app.tenure,
+                    app.timing,
                 )
             )
             for name in names

@@ -23,7 +23,7 @@ from etl.errors import (
 )
 from etl.genesys.client.failures import Refused
 from etl.genesys.follower import FRONT, Ask, Course, Follower, follow
-from etl.genesys.realtime import Glimpse
+from etl.genesys.realtime import RealtimePage
 from etl.operations.recognition import recognise
 from etl.operations.warnings import warn_of_unconfirmed
 from etl.records import normalise
@@ -53,7 +53,7 @@ WAIT_SECONDS: Final = 61.0
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class TailRequest:
     """What a tail shall show.
 
     Attributes:
@@ -71,7 +71,7 @@ class Wish:
     share: float
 
 
-def tail(app: App, wish: Wish) -> Iterator[list[bytes]]:
+def tail(app: App, request: TailRequest) -> Iterator[list[bytes]]:
     """Records that became visible, each once, after each request; ends when a signal asks for it.
 
     Raises:
@@ -79,9 +79,9 @@ def tail(app: App, wish: Wish) -> Iterator[list[bytes]]:
         ConfigurationError: no such organisation, or several of which none is named.
         AuditEtlError: the organisation cannot be asked; see `Transport.call`.
     """
-    organization = _organization(app, wish.organization)
+    organization = _organization(app, request.organization)
     now = app.time_of(organization)
-    for word, length in (("--since", now - (wish.since or now)), ("--reach", wish.reach)):
+    for word, length in (("--since", now - (request.since or now)), ("--reach", request.reach)):
         if length > REACH_MAX:
             raise UsageError(
                 f"{word} {format_duration(length)}: the realtime query shows the last "
@@ -89,7 +89,7 @@ def tail(app: App, wish: Wish) -> Iterator[list[bytes]]:
                 "`audit-etl query` knows what was before"
             )
     try:
-        yield from _followed(app, organization, wish)
+        yield from _followed(app, organization, request)
     except Stopped:
         return
 
@@ -129,12 +129,12 @@ def load_visible(app: App, organization: str) -> int:
     """
     recognise(app, organization)
     streams = [stream for stream in app.streams() if stream.organization == organization]
-    marks = [app.ledger.mark(stream) for stream in streams]
+    marks = [app.ledger.watermark(stream) for stream in streams]
     asking = _Asking(app, organization, EARLY_SHARE, left_out=_not_early)
     services = [stream.service for stream in streams if stream.service is not None]
     questions = asking.questions(services)
     end = floor_second(asking.now())
-    start = max(end - EARLY_REACH, min((m.watermark for m in marks if m), default=end))
+    start = max(end - EARLY_REACH, min((m.reached for m in marks if m), default=end))
     wanted = frozenset(services) if services else None
     destination = app.destination()
     loaded = sum(
@@ -148,23 +148,23 @@ def load_visible(app: App, organization: str) -> int:
     return loaded
 
 
-def _followed(app: App, organization: str, wish: Wish) -> Iterator[list[bytes]]:
-    left_out = None if wish.services else _not_followed
-    asking = _Asking(app, organization, wish.share, left_out)
-    questions = asking.questions(wish.services)
-    wanted = frozenset(wish.services) if wish.services else None
-    since = floor_second(min(wish.since or asking.now(), asking.now()))
+def _followed(app: App, organization: str, request: TailRequest) -> Iterator[list[bytes]]:
+    left_out = None if request.services else _not_followed
+    asking = _Asking(app, organization, request.share, left_out)
+    questions = asking.questions(request.services)
+    wanted = frozenset(request.services) if request.services else None
+    since = floor_second(min(request.since or asking.now(), asking.now()))
     followers = [Follower(asking.of(service), since, wanted) for service in questions]
     _LOG.info(
         "organisation %s: %d question(s), at most %d requests a minute, audits up to %s late",
         organization,
         len(questions),
         asking.a_minute,
-        format_duration(wish.reach),
+        format_duration(request.reach),
     )
     course = Course(
         since=since,
-        reach=max(wish.reach, 2 * FRONT),
+        reach=max(request.reach, 2 * FRONT),
         now=asking.now,
         monotonic=app.monotonic,
         round_seconds=lambda: round_seconds(len(followers), asking.a_minute),
@@ -180,7 +180,7 @@ class _Asking:
     Args:
         app: the configuration at work.
         organization: its name.
-        share: see `Wish`.
+        share: see `TailRequest`.
         left_out: told of a service that the realtime query does not know, or refuses, and why; the
             others go on. None if that is an error.
     """
@@ -241,18 +241,16 @@ class _Asking:
     def of(self, service: str | None) -> Ask:
         """The question for one service, or for all."""
 
-        def ask(window: Window, number: int, size: int) -> Glimpse:
+        def ask(window: Window, number: int, size: int) -> RealtimePage:
             try:
-                glimpse = self._held(
-                    lambda: self._source.recent.glimpse(window, service, number, size)
-                )
+                page = self._held(lambda: self._source.recent.page(window, service, number, size))
             except (Refused, NotPermitted) as error:
                 if service is None or not self._may_leave_out(service, error):
                     raise
                 self._tell_of(service, error)
-                return Glimpse((), size, 0)
+                return RealtimePage((), size, 0)
             self._refused.discard(service or "")
-            return glimpse
+            return page
 
         return ask
 

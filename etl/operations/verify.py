@@ -17,7 +17,7 @@ from typing import Final, Generic, NamedTuple
 from etl.destinations import Destination, Fence, Held, Prepared
 from etl.errors import AnswerDoubtful, DestinationUnavailable
 from etl.ledger import verifications
-from etl.model import Draft, Receipt, Stream, Verification, kept_since
+from etl.model import PendingReceipt, Receipt, Stream, Verification, kept_since
 from etl.records import Records, whole
 from etl.window import Window
 
@@ -147,7 +147,9 @@ class Verifier(Generic[Prepared]):
             self._destination.prepared(batch) if self._repair else None,
         )
 
-    def load(self, draft: Draft, batches: Iterable[Shown[Prepared]], fence: Fence) -> Receipt:
+    def load(
+        self, pending: PendingReceipt, batches: Iterable[Shown[Prepared]], fence: Fence
+    ) -> Receipt:
         """Compare one window, and load it if it shall be repaired.
 
         Afterwards the verdict is kept. If it raises, none is; what was loaded is there. Audits that
@@ -155,20 +157,20 @@ class Verifier(Generic[Prepared]):
         inserted, and is there afterwards, counts as repaired, even if the load failed that did so.
 
         Raises:
-            AnswerDoubtful: the source does not show all that it showed before; only if the draft
+            AnswerDoubtful: the source does not show all that it showed before; only if the receipt
                 is `doubting`.
         """
-        organization, window = draft.stream.organization, draft.window
+        organization, window = pending.stream.organization, pending.window
         comparison = self._comparison
         comparison.begin()
-        comparison.hold(self.held(organization, window, draft.stream.service))
-        shown = self._doubted(comparison, comparison.showing(batches, draft), draft)
+        comparison.hold(self.held(organization, window, pending.stream.service))
+        shown = self._doubted(comparison, comparison.showing(batches, pending), pending)
         if self._repair:
             prepared = (batch.prepared for batch in shown if batch.prepared is not None)
-            noting = replace(draft, new=comparison.load)
+            noting = replace(pending, new=comparison.load)
             receipt = self._destination.load(noting, prepared, fence)
         else:
-            receipt = self._read(draft, shown)
+            receipt = self._read(pending, shown)
         if comparison.count("unknown"):
             unknown = comparison.each("unknown")
             comparison.find(self.look_up(organization, window, unknown))
@@ -178,11 +180,11 @@ class Verifier(Generic[Prepared]):
         return receipt
 
     def _doubted(
-        self, comparison: "_Comparison", shown: Iterable[Shown[Prepared]], draft: Draft
+        self, comparison: "_Comparison", shown: Iterable[Shown[Prepared]], pending: PendingReceipt
     ) -> Iterator[Shown[Prepared]]:
         yield from shown
-        unshown = comparison.unshown(kept_since(draft.now()))
-        if unshown and draft.doubting:
+        unshown = comparison.unshown(kept_since(pending.now()))
+        if unshown and pending.doubting:
             raise AnswerDoubtful(
                 f"the answer lacks {unshown} audits that the organisation showed before; it is "
                 "asked for again"
@@ -208,12 +210,12 @@ class Verifier(Generic[Prepared]):
         """Give back the temporary file; the destination is not ours to close."""
         self._comparison.close()
 
-    def _read(self, draft: Draft, batches: Iterable[Shown[Prepared]]) -> Receipt:
+    def _read(self, pending: PendingReceipt, batches: Iterable[Shown[Prepared]]) -> Receipt:
         """Read the query to its end; the receipt says what it gave and is written nowhere."""
         events = rejects = 0
         for batch in batches:
             events, rejects = events + len(batch.audits), rejects + batch.rejects
-        return draft.receipt(events=events, new_events=0, rejects=rejects)
+        return pending.receipt(events=events, new_events=0, rejects=rejects)
 
     def _verdict(self, receipt: Receipt, comparison: "_Comparison") -> Verdict:
         return Verdict(
@@ -279,11 +281,11 @@ class _Comparison:
         self._note("found", map(_row, audits))
 
     def showing(
-        self, batches: Iterable[Shown[Prepared]], draft: Draft
+        self, batches: Iterable[Shown[Prepared]], pending: PendingReceipt
     ) -> Iterator[Shown[Prepared]]:
         """The batches, what they hold of the window noted as shown by the source."""
         for batch in batches:
-            inside = (audit for audit in batch.audits if audit.event_date in draft.window)
+            inside = (audit for audit in batch.audits if audit.event_date in pending.window)
             self._note("shown", map(_row, inside))
             self._rejects += batch.rejects
             yield batch

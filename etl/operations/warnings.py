@@ -9,7 +9,7 @@ from etl.errors import ServiceRefused
 from etl.genesys.query import AuditSource
 from etl.ledger.lateness import unconfirmed
 from etl.model import RETENTION, Stream, TakenBack
-from etl.window import Window, format_duration, stamp
+from etl.window import Window, format_duration, iso_utc
 
 _LOG = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ CLOCK_REMEDY: Final = "set it by NTP; exports go by the organisation's clock, no
 def claim_text(claimed: datetime, now: datetime, whose: str) -> str:
     """That time is claimed to be loaded which is not over by that clock, whosever it is."""
     return (
-        f"marked as loaded up to {stamp(claimed)}, {format_duration(claimed - now)} ahead of "
+        f"marked as loaded up to {iso_utc(claimed)}, {format_duration(claimed - now)} ahead of "
         f"{whose}: a clock was wrong; the next run takes back what is ahead of the organisation's, "
         "and asks for it again"
     )
@@ -58,20 +58,20 @@ def warn_of_claim(app: App, stream: Stream, claimed: datetime) -> None:
             "organisation's answers carry no time: nothing is exported before then; set the clock "
             "by NTP, or see what takes the Date header out of answers",
             stream,
-            stamp(claimed),
+            iso_utc(claimed),
         )
 
 
 def warn_of_what_is_taken_back(stream: Stream, now: datetime, back: TakenBack) -> None:
     """Say that time was claimed which is not over, and from where on it is asked for again."""
-    before = f" with the watermark {stamp(back.before.watermark)}" if back.before else ""
-    after = f"exports go on from {stamp(back.after.watermark)}; " if back.after else ""
+    before = f" with the watermark {iso_utc(back.before.reached)}" if back.before else ""
+    after = f"exports go on from {iso_utc(back.after.reached)}; " if back.after else ""
     _LOG.warning(
         "%s was marked as loaded%s beyond the organisation's time, %s: a clock was wrong; %s"
         "%d receipts are void and kept in void_receipts",
         stream,
         before,
-        stamp(now),
+        iso_utc(now),
         after,
         back.receipts,
     )
@@ -91,8 +91,8 @@ def warn_of_retention(app: App, organization: str, span: Window) -> None:
 
 def warn_of_unconfirmed(app: App, stream: Stream) -> None:
     """Say once that audits were loaded early which no export of their time has shown in a day."""
-    mark = app.ledger.mark(stream)
-    count = mark and unconfirmed(app.engine, stream, mark.watermark - CONFIRMED_WITHIN)
+    watermark = app.ledger.watermark(stream)
+    count = watermark and unconfirmed(app.engine, stream, watermark.reached - CONFIRMED_WITHIN)
     if count and app.first_time("unconfirmed", str(stream)):
         _LOG.warning(
             "%s: %d audits that were loaded early have not been shown by any export, although the "

@@ -11,7 +11,7 @@ def milliseconds(instant: datetime) -> int:
     return (instant - _EPOCH) // timedelta(milliseconds=1)
 
 
-def stamp(ms: int) -> str:
+def iso_utc(ms: int) -> str:
     """ISO 8601 in UTC with milliseconds, as in the API's `startDate`."""
     moment = _EPOCH + timedelta(milliseconds=ms)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

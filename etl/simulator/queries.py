@@ -14,7 +14,7 @@ from uuid import uuid4
 from etl.simulator.answers import Answer, enveloped, found, records_at, told
 from etl.simulator.asking import Asked, Body, read_asked
 from etl.simulator.faults import strikes
-from etl.simulator.instants import stamp
+from etl.simulator.instants import iso_utc
 from etl.simulator.masquerading import MASKS, Original
 from etl.simulator.organization import Download, Organization, Query
 from etl.simulator.refusals import (
@@ -153,7 +153,7 @@ def _query(organization: Organization, transaction_id: str) -> Query:
 
 def _state(query: Query, state: str) -> Answer:
     going_on = state in {QUEUED, RUNNING}
-    head = {"id": query.id, "state": state, "startDate": stamp(query.created_ms)}
+    head = {"id": query.id, "state": state, "startDate": iso_utc(query.created_ms)}
     return told(202 if going_on else 200, {**head, **query.asked.echo})
 
 

@@ -42,7 +42,7 @@ _WORKDAY: Final = (
     3,
 )
 _WEEKEND: Final = tuple(max(1, weight // 8) for weight in _WORKDAY)
-#: How often a stamp is drawn back to the edge before it: a day's, an hour's, a minute's.
+#: How often an instant is drawn back to the edge before it: a day's, an hour's, a minute's.
 _EDGES: Final = ((0.002, 24 * _HOUR), (0.007, _HOUR), (0.02, 60))
 
 _SOON_MS: Final = 170_000

@@ -17,7 +17,7 @@ from etl.app import App
 from etl.config import load
 from etl.destinations.lake.columns import table_of
 from etl.destinations.sql.rows import bound_for, rows_of
-from etl.model import Draft, Stream
+from etl.model import PendingReceipt, Stream
 from etl.records import Batch, Page, keyed, normalise
 from etl.window import cut
 from tests import servers
@@ -84,7 +84,9 @@ def downloaded(app: App) -> Iterator[Page]:
 
 def loaded(app: App, batches: list[Batch]) -> None:
     """Load them as one window."""
-    draft = Draft(Stream("default"), MONTH, "stages", "backfill", app.now(), lambda: 0, app.now)
+    draft = PendingReceipt(
+        Stream("default"), MONTH, "stages", "backfill", app.now(), lambda: 0, app.now
+    )
     destination = app.destination()
     destination.load(draft, map(destination.prepared, batches), unfenced)
 

@@ -18,7 +18,7 @@ from uuid import uuid4
 import msgspec
 import sqlalchemy as sa
 
-from etl.database.engine import describe, reading, transact
+from etl.database.engine import name_of, reading, transact
 from etl.destinations import Fence
 from etl.destinations.lake.layout import MARKER, organization_of
 from etl.destinations.lake.staging import Staging
@@ -27,7 +27,7 @@ from etl.errors import ConfigurationError
 from etl.ledger import identities, receipts
 from etl.ledger.identities import LAKE, LEDGER
 from etl.model import Stream
-from etl.window import stamp
+from etl.window import iso_utc
 
 #: The file, below the top of the lake.
 PATH: Final = MARKER
@@ -233,7 +233,7 @@ class Binding:
 
     def _refuse(self, what: str) -> NoReturn:
         raise ConfigurationError(
-            f"the lake {self._storage.name} and its state, {describe(self._engine)}, {what}; or "
+            f"the lake {self._storage.name} and its state, {name_of(self._engine)}, {what}; or "
             "run `audit-etl migrate --adopt`, which keeps all files and asks for everything again "
             "from the beginning of each stream"
         )
@@ -261,7 +261,7 @@ class Binding:
         return Marker(uuid4().hex, transact(self._engine, own), self._new_generation())
 
     def _new_generation(self) -> str:
-        return f"{stamp(self._now())} {uuid4().hex[:12]}"
+        return f"{iso_utc(self._now())} {uuid4().hex[:12]}"
 
     def _write(self, staging: Staging, marker: Marker, confirm: Callable[[], None]) -> None:
         staged = staging.file(PATH)

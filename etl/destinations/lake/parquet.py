@@ -42,9 +42,9 @@ from etl.destinations.sql.inserter import Inserter
 from etl.destinations.sql.rejects import insert_rejects
 from etl.errors import AuditTooLarge
 from etl.ledger import lateness
-from etl.ledger.lateness import NOTHING, Arrived, Past, warn_of_loss
+from etl.ledger.lateness import NOTHING, Arrived, LoadHistory, warn_of_loss
 from etl.ledger.receipts import Ledger, record
-from etl.model import Draft, Receipt, Stream
+from etl.model import PendingReceipt, Receipt, Stream
 from etl.records import Audit, Records, Reject, whole
 from etl.window import Window
 
@@ -102,27 +102,29 @@ class ParquetDestination:
         parts = tuple(_by_partition(audits, rows, self._folder))
         return Columns(parts, len(batch.audits), batch.rejects)
 
-    def load(self, draft: Draft, batches: Iterable[Columns], fence: Fence) -> Receipt:
+    def load(self, pending: PendingReceipt, batches: Iterable[Columns], fence: Fence) -> Receipt:
         """See `Destination.load`."""
-        past = Past(draft.stream, self.ledger.loads(draft.stream, draft.window), draft.started_at)
+        history = LoadHistory(
+            pending.stream, self.ledger.loads(pending.stream, pending.window), pending.started_at
+        )
         new_events, distinct, arrived = 0, 0, NOTHING
         generation = ""
         with (
             Staging(self._storage.staging) as staging,
-            Early(partial(self._merging, staging, past)) as merges,
+            Early(partial(self._merging, staging, history)) as merges,
         ):
             self._binding.bind(staging, fence)
             too_large: list[AuditTooLarge] = []
-            events, rejects = self._stage(staging, merges, draft, batches, too_large)
+            events, rejects = self._stage(staging, merges, pending, batches, too_large)
             with translated(self._storage):
                 for partition in staging.partitions:
                     merges.begin(partition)
                 for partition in staging.partitions:
                     new = merges.result(partition)
-                    self._tell_new(draft, staging.runs(partition), partition)
+                    self._tell_new(pending, staging.runs(partition), partition)
                     if new.count and not generation:
                         generation = self._binding.advance(staging, fence)
-                    self._publish(new, path_of(draft.stream.organization, partition), fence)
+                    self._publish(new, path_of(pending.stream.organization, partition), fence)
                     new_events, distinct = new_events + new.count, distinct + new.given
                     arrived |= new.arrived
 
@@ -131,7 +133,7 @@ class ParquetDestination:
 
         def finish(connection: sa.Connection) -> Receipt:
             fence(connection)
-            receipt = draft.receipt(
+            receipt = pending.receipt(
                 events=events,
                 new_events=new_events,
                 rejects=rejects,
@@ -140,13 +142,13 @@ class ParquetDestination:
             record(connection, receipt)
             if generation:
                 self._binding.settle(connection, generation)
-            lateness.add(connection, past.stream, arrived.late, past.asked_at)
+            lateness.add(connection, history.stream, arrived.late, history.asked_at)
             return receipt
 
         receipt = transact(self._engine, finish)
-        if arrived.late and draft.late:
-            draft.late(arrived.late)
-        warn_of_loss(draft.stream, draft.window, arrived.restored)
+        if arrived.late and pending.late:
+            pending.late(arrived.late)
+        warn_of_loss(pending.stream, pending.window, arrived.restored)
         return receipt
 
     def held(self, organization: str, window: Window, service: str | None) -> Iterator[Held]:
@@ -194,19 +196,19 @@ class ParquetDestination:
         """See `Destination.close`."""
         self._engine.dispose()
 
-    def _tell_new(self, draft: Draft, runs: list[Run], partition: str) -> None:
+    def _tell_new(self, pending: PendingReceipt, runs: list[Run], partition: str) -> None:
         """Tell whoever asks which audits of a partition are new, before it is published."""
-        if draft.new is None:
+        if pending.new is None:
             return
-        with published(self._storage, path_of(draft.stream.organization, partition)) as there:
+        with published(self._storage, path_of(pending.stream.organization, partition)) as there:
             for rows in _new_rows(runs, there):
-                draft.new(rows[KEY[-1]].to_pylist())
+                pending.new(rows[KEY[-1]].to_pylist())
 
     def _stage(
         self,
         staging: Staging,
         merges: "Early[_New]",
-        draft: Draft,
+        pending: PendingReceipt,
         batches: Iterable[Columns],
         too_large: list[AuditTooLarge],
     ) -> tuple[int, int]:
@@ -220,7 +222,7 @@ class ParquetDestination:
         events = rejects = 0
         for parts, given, rejected in batches:
             events, rejects = events + given, rejects + len(rejected)
-            self._keep_aside(draft.stream.organization, rejected, too_large)
+            self._keep_aside(pending.stream.organization, rejected, too_large)
             with translated(self._storage):
                 for part in parts:
                     merges.take_back(part.partition)
@@ -244,17 +246,19 @@ class ParquetDestination:
 
         fitting(insert, Records((), rejects), too_large)
 
-    def _merging(self, staging: Staging, past: Past, partition: str) -> "Callable[[], _New]":
-        path = path_of(past.stream.organization, partition)
+    def _merging(
+        self, staging: Staging, history: LoadHistory, partition: str
+    ) -> "Callable[[], _New]":
+        path = path_of(history.stream.organization, partition)
         file = staging.file(f"{partition.replace('/', ' ')}.parquet")
-        return partial(self._merge, staging.runs(partition), path, past, file)
+        return partial(self._merge, staging.runs(partition), path, history, file)
 
-    def _merge(self, runs: list[Run], path: str, past: Past, file: Path) -> "_New":
+    def _merge(self, runs: list[Run], path: str, history: LoadHistory, file: Path) -> "_New":
         """A file of what is published at `path` and what it lacks of the runs: `file`, or the run.
 
         Nothing is written if it lacks nothing, or if the only run is all there is.
         """
-        tally = _Tally(_distinct(runs), past, partial(self.count, past.stream))
+        tally = _Tally(_distinct(runs), history, partial(self.count, history.stream))
         with published(self._storage, path) as there:
             if there is None:
                 whole = self._whole(runs, file)
@@ -314,17 +318,17 @@ class _New:
 class _Tally:
     """Adds up new audits."""
 
-    def __init__(self, given: int, past: Past, held: Callable[[Window], int]) -> None:
+    def __init__(self, given: int, history: LoadHistory, held: Callable[[Window], int]) -> None:
         self.count = 0
         self._given = given
         self._arrived = NOTHING
-        self._past = past
+        self._history = history
         self._held = held
 
     def add_file(self, path: Path) -> None:
         """Add the rows of a file, all of them new."""
         with opened(path) as file:
-            if not self._past.loads:
+            if not self._history.loads:
                 self.count += file.metadata.num_rows
                 return
             for rows in read(file, [KEY[0], SERVICE]):
@@ -333,10 +337,10 @@ class _Tally:
     def add(self, rows: pa.Table) -> None:
         """Add rows, all of them new."""
         self.count += rows.num_rows
-        if self._past.loads:
+        if self._history.loads:
             times, services = rows[KEY[0]].to_pylist(), rows[SERVICE].to_pylist()
             new = zip(times, services, strict=True)
-            self._arrived |= self._past.arrived(new, self._held)
+            self._arrived |= self._history.arrived(new, self._held)
 
     def new(self, file: Path) -> _New:
         """What there is by now."""

@@ -19,7 +19,7 @@ from etl.destinations.lake.columns import KEY, require_known
 from etl.destinations.lake.layout import MARKER, is_partition, organization_of, span_of
 from etl.destinations.lake.refusals import Replaced, StoreError
 from etl.errors import ConfigurationError, DestinationUnavailable, LeaseHeld
-from etl.window import stamp
+from etl.window import iso_utc
 
 #: The file of a local lake that is locked while a file is published.
 LOCK: Final = "_lock"
@@ -289,7 +289,7 @@ def _damaged(storage: Storage, path: str, reason: str) -> DestinationUnavailable
     return DestinationUnavailable(
         f"{storage.name}/{path} is no whole file of audits: {why}. "
         "Restore it from a backup. If there is none, remove it and run `audit-etl verify --from "
-        f"{stamp(span.start)} --to {stamp(span.end)} --organization {organization_of(path)} "
+        f"{iso_utc(span.start)} --to {iso_utc(span.end)} --organization {organization_of(path)} "
         "--repair`, without --to if that is yet to come: it loads what the organisation still "
         "shows. Nothing that was in work counts as done"
     )

@@ -32,9 +32,9 @@ from etl.destinations.sql.rejects import insert_rejects
 from etl.destinations.sql.rows import rows_of
 from etl.errors import AuditTooLarge
 from etl.ledger import lateness
-from etl.ledger.lateness import NOTHING, Arrived, Past, warn_of_loss
+from etl.ledger.lateness import NOTHING, Arrived, LoadHistory, warn_of_loss
 from etl.ledger.receipts import Ledger, record
-from etl.model import ALL_SERVICES, Draft, Receipt, Stream
+from etl.model import ALL_SERVICES, PendingReceipt, Receipt, Stream
 from etl.records import Audit, Keyed, Records, whole
 from etl.window import Window
 
@@ -69,10 +69,10 @@ class _Checks:
             raise
 
 
-class _Course(NamedTuple):
+class _LoadState(NamedTuple):
     """One window on its way into the tables."""
 
-    past: Past
+    history: LoadHistory
     checks: _Checks
 
 
@@ -103,17 +103,17 @@ class _Sum:
     def __init__(self) -> None:
         self.events = self.repeated = self.new_events = self.rejects = self.restored = 0
 
-    def add(self, draft: Draft, written: _Written) -> None:
+    def add(self, pending: PendingReceipt, written: _Written) -> None:
         """Add what was committed, and tell whoever asks."""
         self.events += written.events
         self.repeated += written.repeated
         self.new_events += len(written.new)
         self.rejects += written.rejects
         self.restored += written.arrived.restored
-        if written.arrived.late and draft.late:
-            draft.late(written.arrived.late)
-        if draft.new:
-            draft.new(written.new)
+        if written.arrived.late and pending.late:
+            pending.late(written.arrived.late)
+        if pending.new:
+            pending.new(written.new)
 
 
 class SqlDestination:
@@ -131,17 +131,19 @@ class SqlDestination:
         """See `Destination.prepared`: rows are made of absent audits only, when these are known."""
         return batch
 
-    def load(self, draft: Draft, batches: Iterable[Records], fence: Fence) -> Receipt:
+    def load(self, pending: PendingReceipt, batches: Iterable[Records], fence: Fence) -> Receipt:
         """See `Destination.load`."""
         total = _Sum()
-        past = Past(draft.stream, self.ledger.loads(draft.stream, draft.window), draft.started_at)
-        course = _Course(past, _Checks(look_up=bool(past.loads)))
+        history = LoadHistory(
+            pending.stream, self.ledger.loads(pending.stream, pending.window), pending.started_at
+        )
+        state = _LoadState(history, _Checks(look_up=bool(history.loads)))
         left_out: list[AuditTooLarge] = []
         groups = grouped(batches, GROUP_BYTES)
         with checkpointed(self._engine):
             group, is_last = next(groups)
         while not is_last:
-            total.add(draft, fitting(partial(self._write, course, fence), group, left_out))
+            total.add(pending, fitting(partial(self._write, state, fence), group, left_out))
             with checkpointed(self._engine):
                 del group  # the next group is not to be gathered beside it
                 give_back()
@@ -149,11 +151,11 @@ class SqlDestination:
 
         def finish(last: Records) -> tuple[Receipt | None, _Written]:
             def work(connection: sa.Connection) -> tuple[Receipt | None, _Written]:
-                written = self._insert(connection, course, last)
+                written = self._insert(connection, state, last)
                 fence(connection)
                 if left_out:
                     return None, written
-                receipt = draft.receipt(
+                receipt = pending.receipt(
                     events=total.events + written.events,
                     new_events=total.new_events + len(written.new),
                     rejects=total.rejects + written.rejects,
@@ -165,10 +167,10 @@ class SqlDestination:
             return transact(self._engine, work)
 
         receipt, written = fitting(finish, group, left_out)
-        total.add(draft, written)
+        total.add(pending, written)
         if receipt is None:
             raise left_out[0]
-        warn_of_loss(draft.stream, draft.window, total.restored)
+        warn_of_loss(pending.stream, pending.window, total.restored)
         return receipt
 
     def held(self, organization: str, window: Window, service: str | None) -> Iterator[Held]:
@@ -239,35 +241,35 @@ class SqlDestination:
         """See `Destination.close`."""
         self._engine.dispose()
 
-    def _write(self, course: _Course, fence: Fence, group: Records) -> _Written:
+    def _write(self, state: _LoadState, fence: Fence, group: Records) -> _Written:
         """Insert and commit what is absent of `group`."""
         if not group.audits and not group.rejects:
             return NONE
 
         def work(connection: sa.Connection) -> _Written:
-            written = self._insert(connection, course, group)
+            written = self._insert(connection, state, group)
             fence(connection)
             return written
 
         return transact(self._engine, work)
 
-    def _insert(self, connection: sa.Connection, course: _Course, group: Records) -> _Written:
+    def _insert(self, connection: sa.Connection, state: _LoadState, group: Records) -> _Written:
         """Insert what is absent of `group`.
 
         Raises:
             Unreadable: a record is no row; the transaction must be undone.
         """
-        past, now = course.past, self._now()
-        organization = past.stream.organization
+        history, now = state.history, self._now()
+        organization = history.stream.organization
         by_id = {audit.id: audit for audit in reversed(group.audits)}
         delete_early(connection, organization, by_id)
-        absent = _absent(connection, organization, by_id, course.checks)
+        absent = _absent(connection, organization, by_id, state.checks)
         times = ((audit.event_date, audit.service_name) for audit in absent)
-        arrived = past.arrived(times, partial(_count, connection, past.stream))
-        with course.checks.learning():
-            self._insert_absent(connection, organization, absent, course.checks)
+        arrived = history.arrived(times, partial(_count, connection, history.stream))
+        with state.checks.learning():
+            self._insert_absent(connection, organization, absent, state.checks)
         insert_rejects(connection, self._inserter, organization, group.rejects, now)
-        lateness.add(connection, past.stream, arrived.late, past.asked_at)
+        lateness.add(connection, history.stream, arrived.late, history.asked_at)
         given, new = len(group.audits), [audit.id for audit in absent]
         return _Written(given, given - len(by_id), new, arrived, len(group.rejects))
 

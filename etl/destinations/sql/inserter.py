@@ -18,7 +18,7 @@ from sqlalchemy.engine import Dialect
 from etl.database.connections import PACKET_BYTES
 from etl.destinations.sql.rows import Row, bound_for, is_utf8
 from etl.errors import AuditTooLarge, DestinationUnavailable
-from etl.prefetch import Ahead
+from etl.prefetch import Prefetched
 
 if TYPE_CHECKING:
     from psycopg.abc import Dumper
@@ -82,7 +82,7 @@ class Inserter:
             statements = partial(_mysql_steps, connection.info[PACKET_BYTES])
         with _driver(connection, "INSERT") as driver, closing(driver.cursor()) as cursor:
             steps = chain.from_iterable(statements(driver, *of_table) for of_table in tables)
-            with closing(Ahead(steps, lambda _: 1, 1, "rows to insert")) as ready:
+            with closing(Prefetched(steps, lambda _: 1, 1, "rows to insert")) as ready:
                 for step in ready:
                     _execute(cursor, step)
 

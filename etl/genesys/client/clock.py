@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from etl.errors import Stopped
-from etl.prefetch import may_be_given_up, require_wanted
+from etl.prefetch import may_be_abandoned, require_wanted
 
 #: How soon a thread that rests notices that nobody waits for it any more.
 _NOTICE_SECONDS: Final = 0.25
@@ -45,9 +45,9 @@ class Clock:
 
         Raises:
             Stopped: a signal asked to stop, before or in the meantime.
-            GivenUp: nobody waits for this thread any more.
+            Abandoned: nobody waits for this thread any more.
         """
-        while may_be_given_up() and seconds > _NOTICE_SECONDS:
+        while may_be_abandoned() and seconds > _NOTICE_SECONDS:
             require_wanted()
             self._wait(_NOTICE_SECONDS)
             seconds -= _NOTICE_SECONDS

@@ -17,12 +17,12 @@ from etl.daemon.observer import Observer
 from etl.daemon.turns import Turns
 from etl.daemon.worker import Worker
 from etl.errors import DestinationUnavailable
-from etl.ledger.leases import Tenure
+from etl.ledger.leases import LeaseTiming
 
 _LOG = logging.getLogger(__name__)
 
 
-class Crew:
+class Runtime:
     """All that runs under one configuration. Nothing does before `start`; close it at the end.
 
     Raises:
@@ -36,10 +36,10 @@ class Crew:
         observer: Observer,
         now: Callable[[], datetime],
         monotonic: Callable[[], float],
-        tenure: Tenure,
+        timing: LeaseTiming,
     ) -> None:
         settings.require_credentials()
-        settings.require_begun(now())
+        settings.require_started(now())
         self._observer = observer
         self._stop = threading.Event()
         self._to_close = ExitStack()
@@ -50,7 +50,7 @@ class Crew:
                 now=now,
                 monotonic=monotonic,
                 observer=observer,
-                tenure=tenure,
+                timing=timing,
             )
         )
         self._turns = Turns(settings.concurrency, self._app.monotonic)

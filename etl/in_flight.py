@@ -8,11 +8,11 @@ from typing import Final
 from etl.errors import AuditEtlError, TryAgainLater
 from etl.genesys.client.tally import Tally, tallied
 from etl.model import OpenQuery, Stream
-from etl.prefetch import Ahead
+from etl.prefetch import Prefetched
 from etl.records import Page
 from etl.source import Asked, Source
 from etl.telemetry.context import carrying, note
-from etl.window import TIME_TOLERANCE, Window, stamp
+from etl.window import TIME_TOLERANCE, Window, iso_utc
 from etl.wire import QUEUED
 
 #: Bytes of one query's pages that wait to be loaded; one page of 500 audits more at most.
@@ -23,7 +23,7 @@ QUERIES_MIN: Final = 2
 QUERIES_MAX: Final = 4
 
 
-class Flight:
+class InFlightQuery:
     """One window's query: created, then waited for and read by a thread of its own.
 
     Attributes:
@@ -36,7 +36,7 @@ class Flight:
         self.about = about
         self._tally = Tally()
         self._query: OpenQuery | None = None
-        self._pages: Ahead[Page] | None = None
+        self._pages: Prefetched[Page] | None = None
         self._error: AuditEtlError | None = None
 
     @property
@@ -65,7 +65,7 @@ class Flight:
         """The share of its pages, 0 to 1, that had to be waited for."""
         return self._pages.starved if self._pages else 0.0
 
-    def depart(self, source: Source, stream: Stream, remember: Callable[[OpenQuery], None]) -> None:
+    def submit(self, source: Source, stream: Stream, remember: Callable[[OpenQuery], None]) -> None:
         """Create the query, have it remembered, and begin to read it.
 
         A refusal is kept for whoever wants the query, when its turn comes.
@@ -104,11 +104,11 @@ class Flight:
     def _read(self, source: Source, asked: Asked) -> None:
         note(query_id=asked.query_id)
         name = f"pages of {asked.query_id}"
-        self._pages = Ahead(source.pages(asked), _bytes_of, WAITING_BYTES, name)
+        self._pages = Prefetched(source.pages(asked), _bytes_of, WAITING_BYTES, name)
 
 
 @dataclass(slots=True)
-class Depth:
+class Concurrency:
     """How many queries should be in flight: as many as it takes for pages to be there in time.
 
     Attributes:
@@ -119,12 +119,12 @@ class Depth:
     _waited: float
 
     @classmethod
-    def of(cls, source: Source) -> "Depth":
+    def of(cls, source: Source) -> "Concurrency":
         """Where a run begins: the next window's query is waited for while one window is loaded."""
         return cls(QUERIES_MIN, source.seconds_waited)
 
     def learn(self, source: Source, starved: float) -> None:
-        """Adapt to a flight that has ended.
+        """Adapt to a query that has been loaded.
 
         More help only if pages were waited for, and if it was not the budget that held them up.
         """
@@ -140,8 +140,8 @@ def about_window(stream: Stream, window: Window, schedule: str) -> dict[str, str
     return {
         "organization": stream.organization,
         "stream": stream.name,
-        "window_start": stamp(window.start),
-        "window_end": stamp(window.end),
+        "window_start": iso_utc(window.start),
+        "window_end": iso_utc(window.end),
         "schedule": schedule,
     }
 
@@ -149,8 +149,8 @@ def about_window(stream: Stream, window: Window, schedule: str) -> dict[str, str
 def _not_over(stream: Stream, window: Window, now: datetime) -> AuditEtlError:
     """The error of a query about time that is not over: audits of it are yet to come."""
     return TryAgainLater(
-        f"{stream}: {window} is not over, the organisation's clock shows {stamp(now)} now and was "
-        "set back; the next run exports what is over by then"
+        f"{stream}: {window} is not over, the organisation's clock shows {iso_utc(now)} now and "
+        "was set back; the next run exports what is over by then"
     )
 
 
