@@ -36,7 +36,7 @@ test-fast: $(VENV)/dev  ## run the tests that take no more than a few seconds
 
 histories: $(VENV)/dev  ## live 1,000 random histories; AUDIT_ETL_TEST_SEED=N lives one again
 	AUDIT_ETL_TEST_HISTORIES=$${AUDIT_ETL_TEST_HISTORIES:-1000} \
-	  $(BIN)/python -m pytest -n auto -q tests/test_histories.py
+	  $(BIN)/python -m pytest -n auto -q tests/export/test_histories.py
 
 planted: $(VENV)/dev  ## plant bugs in a copy of the tree and see that a test notices each
 	$(BIN)/python -m tests.planted
@@ -65,7 +65,7 @@ lint: $(VENV)/dev  ## check style, types, layers, migrations and documents
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -q tests/test_migrations.py tests/test_docs.py
+	$(BIN)/python -m pytest -q tests/database/test_migrations.py tests/project/test_docs.py
 
 format: $(VENV)/dev  ## put the code into its one shape
 	$(BIN)/ruff format .

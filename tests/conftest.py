@@ -25,12 +25,14 @@ from etl.destinations.lake.storage import storage_of
 from etl.destinations.sql.destination import SqlDestination
 from etl.records import Audit
 from etl.simulator import AuditLog, Simulator
-from tests import buckets, disks, servers
-from tests.holdings import audits_in, audits_in_lake
-from tests.samples import LOADED_AT
+from tests.support import buckets
+from tests.support import database_servers as servers
+from tests.support import small_disks as disks
+from tests.support.destination_contents import audits_in, audits_in_lake
+from tests.support.samples import LOADED_AT
 
 if TYPE_CHECKING:
-    from tests.hostile import World
+    from tests.support.hostile_organization import World
 
 # A machine that is busy is no failure.
 settings.register_profile(
@@ -219,7 +221,7 @@ def hostile(
     log: AuditLog, served: tuple[Simulator, str], standing_place: Place
 ) -> "Iterator[World]":
     """That organisation as new, the place, emptied, and the program between them."""
-    from tests.hostile import world  # which takes `Place` from here
+    from tests.support.hostile_organization import world  # which takes `Place` from here
 
     with world(log, served, standing_place) as made:
         yield made

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from etl.due import Lookback, due, horizon, unasked
 from etl.model import FailedWindow, Watermark
 from etl.window import Window, joined
-from tests.samples import BEGIN, hours
+from tests.support.samples import BEGIN, hours
 
 HOUR = timedelta(hours=1)
 DAY = 24 * HOUR

@@ -17,9 +17,10 @@ from etl.database.connections import TIMEOUTS, caveat, connect_arguments
 from etl.destinations.lake import access
 from etl.encryption import require_https
 from etl.errors import ConfigurationError
-from tests.authorities import Authority, mariadb_with_tls, postgresql_with_tls
-from tests.commands import audit_etl, environment
-from tests.networks import ADDRESS, network, with_names
+from tests import TOP
+from tests.support.authorities import Authority, mariadb_with_tls, postgresql_with_tls
+from tests.support.commands import audit_etl, environment
+from tests.support.networks import ADDRESS, network, with_names
 
 NAME, OTHER = "db.example.test", "other.example.test"
 PASSWORD = "a-password-in-clear"
@@ -31,7 +32,15 @@ on_both = pytest.mark.parametrize("kind", ["postgresql", "mariadb"])
 @contextmanager
 def declining(kind: str, entry: list[str], log: Path) -> Iterator[None]:
     """A server in the network that declines TLS and asks for the password in clear."""
-    command = [*entry, sys.executable, "-m", "tests.declining", kind, ADDRESS, str(PORTS[kind])]
+    command = [
+        *entry,
+        sys.executable,
+        "-m",
+        "tests.support.plaintext_server",
+        kind,
+        ADDRESS,
+        str(PORTS[kind]),
+    ]
     with log.open("w") as heard, subprocess.Popen(command, stdout=heard) as server:
         try:
             while "ready" not in log.read_text():
@@ -261,7 +270,7 @@ def test_a_bucket_s_private_ca_is_trusted_once_it_is_given(authority: Authority)
     def reached(host: str, **variables: str) -> str:
         keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_REGION": "r"}
         endpoint = {"AWS_ENDPOINT_URL": f"https://{host}:{store.server_address[1]}"}
-        path = str(Path(__file__).parent.parent)
+        path = str(TOP)
         env = environment(**keys, **endpoint, **variables, PYTHONPATH=path)
         done = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True)
         return done.stderr.decode()

@@ -16,8 +16,8 @@ from etl.ledger import service_mapping
 from etl.model import ServiceAction
 from etl.plain import plain, plain_lines
 from etl.simulator import AuditLog, Simulator
-from tests.commands import CLIENT_ID, SECRET, audit_etl, environment, on_a_terminal
-from tests.simulated import audit
+from tests.support.commands import CLIENT_ID, SECRET, audit_etl, environment, on_a_terminal
+from tests.support.simulated_organization import audit
 
 #: Clears the screen, sets a title, moves up; C1's way to do so; turns the direction of writing.
 ACTS = "\x1b[2J\x1b]0;pwned\x07\x9b1A\u202e\u2066\x7f\r\nforged line"

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from etl.config import Schedule
 from etl.schedules import last_firing, next_firing, trigger
-from tests.samples import BEGIN
+from tests.support.samples import BEGIN
 
 DAY = timedelta(days=1)
 

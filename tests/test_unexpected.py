@@ -18,10 +18,10 @@ from etl.monitoring import health
 from etl.monitoring.health import Monitor, serve_health
 from etl.telemetry.logs import formatter
 from etl.unexpected import traceback_of
-from tests.commands import environment
-from tests.listening import everything_to
+from tests import TOP
+from tests.support.commands import environment
+from tests.support.log_capture import everything_to
 
-TOP = Path(__file__).parent.parent
 NAME = "Jane Doe"
 #: Errors as libraries raise them: each has the name in its message.
 ERRORS: dict[str, Callable[[], object]] = {

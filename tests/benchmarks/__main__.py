@@ -18,14 +18,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
-from tests import servers
 from tests.benchmarks.environments import python_of
 from tests.benchmarks.machine import machine
 from tests.benchmarks.organisation import organisation
 from tests.benchmarks.paced import paced
 from tests.benchmarks.report import report
 from tests.benchmarks.rounds import Round, Stage, run_module
-from tests.large_lake import peak_of
+from tests.support import database_servers as servers
+from tests.support.large_lake import peak_of
 
 #: Seconds that the paced part takes beside those against the budget.
 PACED_EXTRA: Final = 150

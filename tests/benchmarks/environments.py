@@ -5,7 +5,8 @@ import sys
 from pathlib import Path
 from typing import Final
 
-TOP: Final = Path(__file__).parent.parent.parent
+from tests import TOP
+
 HOME: Final = TOP / ".venv-bench"
 PINS: Final = Path(__file__).parent / "requirements"
 

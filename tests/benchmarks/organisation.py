@@ -15,7 +15,7 @@ from typing import Final
 
 from etl.simulator import CLIENT_ID, CLIENT_SECRET, AuditLog, Simulator, run
 from etl.window import Window, cut
-from tests.benchmarks.environments import TOP
+from tests import TOP
 
 #: Any month would do, as long as it is over: the organisation forgets nothing.
 MONTH: Final = Window(datetime(2026, 4, 1, tzinfo=UTC), datetime(2026, 5, 1, tzinfo=UTC))

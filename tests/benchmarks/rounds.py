@@ -14,8 +14,9 @@ import sqlalchemy as sa
 
 from etl.database import migration
 from etl.database.engine import open_engine
-from tests import servers
-from tests.benchmarks.environments import TOP, python_of
+from tests import TOP
+from tests.benchmarks.environments import python_of
+from tests.support import database_servers as servers
 
 #: What runs at every size.
 EVERYWHERE: Final = ("floor", "parquet", "sqlite", "postgresql")

@@ -20,9 +20,9 @@ from etl.destinations.sql.rows import bound_for, rows_of
 from etl.model import PendingReceipt, Stream
 from etl.records import Batch, Page, keyed, normalise
 from etl.window import cut
-from tests import servers
 from tests.benchmarks.organisation import MONTH, organisation
-from tests.samples import unfenced
+from tests.support import database_servers as servers
+from tests.support.samples import unfenced
 
 AUDITS: Final = int(os.environ.get("BENCH_STAGES", "20000"))
 T = TypeVar("T")

@@ -15,9 +15,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
 
+from tests import TOP
 from tests.planted.bugs import BUGS, Bug
 
-TOP = Path(__file__).parent.parent.parent
 PARTS = (
     "etl",
     "tests",

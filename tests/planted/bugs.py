@@ -5,21 +5,22 @@ Each is one that a program of this kind has had, or could have after an innocent
 
 from dataclasses import dataclass
 
-HOSTILE = "tests/test_hostile.py"
-FAULTS = "tests/test_destination_faults.py"
-ANSWERS = "tests/test_answers.py"
-FAILING = "tests/test_failing_windows.py"
-IDENTITY = "tests/test_identity.py"
-LAKES = "tests/test_lake_identity.py"
+HOSTILE = "tests/export/test_hostile.py"
+FAULTS = "tests/destinations/test_faults.py"
+ANSWERS = "tests/export/test_answers.py"
+FAILING = "tests/export/test_failing_windows.py"
+IDENTITY = "tests/operations/test_recognition.py"
+LAKES = "tests/destinations/lake/test_binding.py"
 CRASHES = (
-    "tests/test_crashes.py::test_dying_at_any_step_and_starting_again_ends_in_the_same_content"
+    "tests/export/test_crashes.py"
+    "::test_dying_at_any_step_and_starting_again_ends_in_the_same_content"
 )
 
 DECLINED = "tests/test_encryption.py::test_a_server_that_declines_tls_gets_no_password"
 
-QUESTIONS = "tests/test_query.py::"
+QUESTIONS = "tests/operations/test_query.py::"
 
-MARIADB = "tests/test_mariadb_settings.py"
+MARIADB = "tests/destinations/sql/test_mariadb_settings.py"
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def _cell(name: str, place: str = "sqlite") -> str:
 
 def _store_cell(name: str) -> str:
     test = "test_nothing_counts_that_the_store_has_not_confirmed"
-    return f"tests/test_hostile_store.py::{test}[{name}-parquet+s3]"
+    return f"tests/export/test_hostile_store.py::{test}[{name}-parquet+s3]"
 
 
 BUGS = [
@@ -119,13 +120,13 @@ BUGS = [
                 "            self.replace_orphans = False\n",
             ),
         ),
-        ("tests/test_destinations.py", "-k", "looked_up and sqlite"),
+        ("tests/destinations/test_contract.py", "-k", "looked_up and sqlite"),
     ),
     Bug(
         "what a window has brought before is not looked up when it is loaded again",
         "etl/destinations/sql/destination.py",
         (("look_up=bool(history.loads)", "look_up=False"),),
-        ("tests/test_destinations.py", "-k", "looked_up and sqlite"),
+        ("tests/destinations/test_contract.py", "-k", "looked_up and sqlite"),
     ),
     Bug(
         "the rows that fill no statement of SQLite's are left out",
@@ -137,19 +138,19 @@ BUGS = [
         "PostgreSQL may choose to read the whole organisation for a look-up",
         "etl/destinations/sql/keys.py",
         ((".offset(0).lateral(", ".lateral("),),
-        ("tests/test_database.py", "-k", "sought"),
+        ("tests/database/test_engine.py", "-k", "sought"),
     ),
     Bug(
         "the lease is not confirmed with the receipt",
         "etl/destinations/sql/destination.py",
         (("fence(connection)\n                if left_out:", "if left_out:"),),
-        ("tests/test_destinations.py", "-k", "sqlite"),
+        ("tests/destinations/test_contract.py", "-k", "sqlite"),
     ),
     Bug(
         "a lost lease is confirmed all the same",
         "etl/ledger/leases.py",
         (("if kept.rowcount != 1:", "if kept.rowcount > 1:"),),
-        ("tests/test_leases.py", "-k", "sqlite"),
+        ("tests/ledger/test_leases.py", "-k", "sqlite"),
     ),
     Bug(
         "a lost lease renews the new holder's",
@@ -162,25 +163,25 @@ BUGS = [
                 "            .values(expires_at=ends)\n",
             ),
         ),
-        ("tests/test_leases.py", "-k", "lost and sqlite"),
+        ("tests/ledger/test_leases.py", "-k", "lost and sqlite"),
     ),
     Bug(
         "leases go by the clock of whoever asks",
         "etl/ledger/leases.py",
         (("return ours if query is None else read_time(", "return ours if query else read_time("),),
-        ("tests/test_leases.py", "-k", "server_s_clock and postgresql"),
+        ("tests/ledger/test_leases.py", "-k", "server_s_clock and postgresql"),
     ),
     Bug(
         "a clock that is set back keeps a dead process's lease",
         "etl/ledger/leases.py",
         (("            if ends < row[", "            if ends > row["),),
-        ("tests/test_leases.py", "-k", "set_back"),
+        ("tests/ledger/test_leases.py", "-k", "set_back"),
     ),
     Bug(
         "a process of another container is called dead",
         "etl/ledger/leases.py",
         ((" or parts[3:] != [_boot(), _pid_space()]:", ":"),),
-        ("tests/test_leases.py", "-k", "not_called_dead"),
+        ("tests/ledger/test_leases.py", "-k", "not_called_dead"),
     ),
     Bug(
         "a transaction that lost against another is not tried again",
@@ -191,19 +192,19 @@ BUGS = [
                 "IntegrityError as error:\n            if attempt:\n",
             ),
         ),
-        ("tests/test_database.py", "-k", "sqlite or postgresql"),
+        ("tests/database/test_engine.py", "-k", "sqlite or postgresql"),
     ),
     Bug(
         "a transaction that the database undid for another is not tried again",
         "etl/database/engine.py",
         (('frozenset({"40001", "40P01", 1213})', 'frozenset({"40001"})'),),
-        ("tests/test_database.py", "-k", "wait_for_each_other"),
+        ("tests/database/test_engine.py", "-k", "wait_for_each_other"),
     ),
     Bug(
         "a lock that was waited for in vain is waited for again",
         "etl/database/engine.py",
         (('"40P01", 1213})', '"40P01", 1213, 1205, "55P03"})'),),
-        ("tests/test_database.py", "-k", "lock_of_another"),
+        ("tests/database/test_engine.py", "-k", "lock_of_another"),
     ),
     Bug(
         "a session that was ended is used again",
@@ -226,7 +227,7 @@ BUGS = [
         "a window holds its end",
         "etl/window.py",
         (("return self.start <= other < self.end", "return self.start <= other <= self.end"),),
-        ("tests/test_window.py", "tests/test_records.py"),
+        ("tests/test_window.py", "tests/records/test_normalise.py"),
     ),
     Bug(
         "a window does not hold its start",
@@ -251,7 +252,7 @@ BUGS = [
                 "    if reached == watermark.reached:\n",
             ),
         ),
-        ("tests/test_destinations.py", "-k", "sqlite"),
+        ("tests/destinations/test_contract.py", "-k", "sqlite"),
     ),
     Bug(
         "a lookback is ignored",
@@ -275,55 +276,55 @@ BUGS = [
         "the clock's skew stays that of the first answer",
         "etl/genesys/client/clock.py",
         ((" or not before.theirs or date > before.then(at):", " or not before.theirs:"),),
-        ("tests/test_genesys_clock.py", "-k", "sets_it_ahead"),
+        ("tests/genesys/client/test_clock.py", "-k", "sets_it_ahead"),
     ),
     Bug(
         "the skew of before a leap of our clock is used after it",
         "etl/genesys/query.py",
         (("Clock(now, monotonic, pause),", "Clock(now, lambda: now().timestamp(), pause),"),),
-        ("tests/test_clocks.py", "-k", "while_a_token_is_held"),
+        ("tests/export/test_clocks.py", "-k", "while_a_token_is_held"),
     ),
     Bug(
         "an answer from a cache sets the organisation's clock back",
         "etl/genesys/client/clock.py",
         (("            elif fresh and (before", "            elif (before"),),
-        ("tests/test_genesys_clock.py", "-k", "no_cache_gave"),
+        ("tests/genesys/client/test_clock.py", "-k", "no_cache_gave"),
     ),
     Bug(
         "a time that cannot be right is believed",
         "etl/genesys/client/clock.py",
         (("date is None or not _is_believable(date, ours)", "date is None"),),
-        ("tests/test_clocks.py", "-k", "cannot_be_right"),
+        ("tests/export/test_clocks.py", "-k", "cannot_be_right"),
     ),
     Bug(
         "a watermark ahead of the organisation's time stays there",
         "etl/operations/export.py",
         (("    elif claimed > now + TIME_TOLERANCE:\n", "    elif claimed < now:\n"),),
-        ("tests/test_clocks.py", "-k", "taken_back_and_asked_for_again"),
+        ("tests/export/test_clocks.py", "-k", "taken_back_and_asked_for_again"),
     ),
     Bug(
         "a process whose clocks stood still takes back what others loaded",
         "etl/operations/export.py",
         (("    now = source.ask_time()", "    now = source.now()"),),
-        ("tests/test_clocks.py", "-k", "stood_still"),
+        ("tests/export/test_clocks.py", "-k", "stood_still"),
     ),
     Bug(
         "receipts by a clock that was ahead count again later",
         "etl/ledger/receipts.py",
         (("receipts.c.window_end > latest, receipts.c.started_at > latest", "sa.false()"),),
-        ("tests/test_clocks.py", "-k", "taken_back_and_asked_for_again"),
+        ("tests/export/test_clocks.py", "-k", "taken_back_and_asked_for_again"),
     ),
     Bug(
         "a window that is not over earns a receipt",
         "etl/in_flight.py",
         (("if self.window.end > asked_at + TIME_TOLERANCE:", "if self.window.start > asked_at:"),),
-        ("tests/test_clocks.py", "-k", "earns_no_receipt"),
+        ("tests/export/test_clocks.py", "-k", "earns_no_receipt"),
     ),
     Bug(
         "a clock that is set back is not noticed",
         "etl/daemon/steps.py",
         (("return step if abs(step) >= STEP_MIN", "return step if step >= STEP_MIN"),),
-        ("tests/test_daemon_clock.py", "-k", "noticed_once"),
+        ("tests/daemon/test_clock.py", "-k", "noticed_once"),
     ),
     Bug(
         "schedules sleep on when the clock is set back",
@@ -334,13 +335,13 @@ BUGS = [
                 "                pass\n",
             ),
         ),
-        ("tests/test_daemon_clock.py", "-k", "goes_on and back"),
+        ("tests/daemon/test_clock.py", "-k", "goes_on and back"),
     ),
     Bug(
         "a wholly refused organisation ends in 0 because another was exported",
         "etl/operations/export.py",
         (("        if stream.organization in exported:\n", "        if exported:\n"),),
-        ("tests/test_refusals.py",),
+        ("tests/operations/test_refusals.py",),
     ),
     Bug(
         "windows end by our clock, not by the organisation's",
@@ -438,13 +439,13 @@ BUGS = [
         "a page shrinks for a single blip",
         "etl/genesys/paging.py",
         (("failures >= 2 and failures % 2 == 0", "failures >= 1 and failures % 2 == 1"),),
-        ("tests/test_genesys_paging.py", "-k", "blip"),
+        ("tests/genesys/test_paging.py", "-k", "blip"),
     ),
     Bug(
         "a page with a cursor that is always a new one is always gone on from",
         "etl/genesys/paging.py",
         (("if self._barren >= BARREN_PAGES_MAX:", "if self._barren < 0:"),),
-        ("tests/test_genesys_paging.py", "-k", "nothing_new"),
+        ("tests/genesys/test_paging.py", "-k", "nothing_new"),
     ),
     Bug(
         "early audits of another organisation with that id are deleted",
@@ -455,13 +456,13 @@ BUGS = [
                 "sa.delete(key.table).where(key.in_(piece))",
             ),
         ),
-        ("tests/test_destinations.py", "-k", "early_audit_of_another"),
+        ("tests/destinations/test_contract.py", "-k", "early_audit_of_another"),
     ),
     Bug(
         "early audits that no export shows are not counted",
         "etl/ledger/lateness.py",
         (("audit_events.c.event_date < before", "audit_events.c.event_date > before"),),
-        ("tests/test_early.py", "-k", "counted"),
+        ("tests/operations/test_early.py", "-k", "counted"),
     ),
     Bug(
         "early loading reaches before the watermark",
@@ -472,13 +473,13 @@ BUGS = [
                 "end - EARLY_REACH",
             ),
         ),
-        ("tests/test_early.py", "-k", "lookbacks"),
+        ("tests/operations/test_early.py", "-k", "lookbacks"),
     ),
     Bug(
         "a service that is refused keeps the others from being loaded early",
         "etl/operations/tail.py",
         (("return self._left_out is not None and len", "return False and len"),),
-        ("tests/test_early.py", "-k", "forbidden"),
+        ("tests/operations/test_early.py", "-k", "forbidden"),
     ),
     Bug(
         "a service that the realtime query does not know keeps others from being loaded early",
@@ -489,7 +490,7 @@ BUGS = [
                 "            elif service:\n",
             ),
         ),
-        ("tests/test_early.py", "-k", "does_not_know"),
+        ("tests/operations/test_early.py", "-k", "does_not_know"),
     ),
     Bug(
         "a page without a list of audits is the last one",
@@ -521,7 +522,7 @@ BUGS = [
             ("answer = _cut_fast(body) or _scanned(body)", "answer = _scanned(body)"),
             ('if name in members or (name == "entities" and records is not None):', "if not name:"),
         ),
-        ("tests/test_pages.py", "-k", "twice"),
+        ("tests/records/test_pages.py", "-k", "twice"),
     ),
     Bug(
         "an end that lost its audits once is believed",
@@ -532,13 +533,13 @@ BUGS = [
                 "            return page\n        return page\n",
             ),
         ),
-        ("tests/test_genesys_paging.py", "-k", "twice or once"),
+        ("tests/genesys/test_paging.py", "-k", "twice or once"),
     ),
     Bug(
         "a run of 429 is asked into, second by second",
         "etl/genesys/client/retries.py",
         (("        self._rate_pause *= 2\n", ""),),
-        ("tests/test_genesys_transport.py", "-k", "growing_pauses"),
+        ("tests/genesys/client/test_transport.py", "-k", "growing_pauses"),
     ),
     Bug(
         "a thread that was refused for a second ends another one's minute",
@@ -549,7 +550,7 @@ BUGS = [
                 "self._refused_until = until",
             ),
         ),
-        ("tests/test_genesys_budget.py", "-k", "longer_wait"),
+        ("tests/genesys/client/test_budget.py", "-k", "longer_wait"),
     ),
     Bug(
         "a rate limit that ends in 28 years is believed",
@@ -566,7 +567,7 @@ BUGS = [
         "a host's wait of years is believed",
         "etl/genesys/client/failures.py",
         (("wait = min(asked, _PARKED_MAX)", "wait = asked"),),
-        ("tests/test_genesys_transport.py", "-k", "absurd_wait"),
+        ("tests/genesys/client/test_transport.py", "-k", "absurd_wait"),
     ),
     Bug(
         "an interval that is refused ends the run",
@@ -612,13 +613,13 @@ BUGS = [
                 "        except BaseException as caught:",
             ),
         ),
-        ("tests/test_ahead.py",),
+        ("tests/test_prefetch.py",),
     ),
     Bug(
         "a thread goes on reading what nobody waits for",
         "etl/genesys/client/clock.py",
         (("        require_wanted()\n        self._wait(seconds)", "        self._wait(seconds)"),),
-        ("tests/test_ahead.py",),
+        ("tests/test_prefetch.py",),
     ),
     Bug(
         "after a death only its queries are gone on with",
@@ -743,7 +744,7 @@ BUGS = [
                 '        instant = __import__("msgspec").convert(text, datetime)\n    except',
             ),
         ),
-        ("tests/test_records.py", "-k", "never_rounded"),
+        ("tests/records/test_normalise.py", "-k", "never_rounded"),
     ),
     Bug(
         "a window that fails ends its stream",
@@ -853,7 +854,7 @@ BUGS = [
         "a 429 without a header is not waited for as long as its text says",
         "etl/genesys/client/failures.py",
         (('_SECONDS_IN_MESSAGE.search(message or "")', '_SECONDS_IN_MESSAGE.search("")'),),
-        ("tests/test_genesys_transport.py",),
+        ("tests/genesys/client/test_transport.py",),
     ),
     Bug(
         "an answer may take for ever, drop by drop",
@@ -864,7 +865,7 @@ BUGS = [
                 "            if clock.monotonic() > until + 900_000:\n",
             ),
         ),
-        ("tests/test_genesys_transport.py", "-k", "drop_by_drop"),
+        ("tests/genesys/client/test_transport.py", "-k", "drop_by_drop"),
     ),
     Bug(
         "HTML or half a JSON text passes for an empty page",
@@ -887,7 +888,7 @@ BUGS = [
                 "auth=requests.auth.HTTPBasicAuth('client', 'secret'),",
             ),
         ),
-        ("tests/test_genesys_downloads.py",),
+        ("tests/genesys/client/test_downloads.py",),
     ),
     Bug(
         "half of a download passes for all of it",
@@ -898,7 +899,7 @@ BUGS = [
                 '                return\n                raise self._failed(f"the download is no',
             ),
         ),
-        ("tests/test_genesys_downloads.py",),
+        ("tests/genesys/client/test_downloads.py",),
     ),
     Bug(
         "records that cannot be rows are dropped",
@@ -910,7 +911,7 @@ BUGS = [
         "a record that cannot be read behind its key is dropped",
         "etl/destinations/sql/fitting.py",
         (("        return normalise([record.raw])\n", "        return Batch(())\n"),),
-        ("tests/test_destinations.py", "-k", "behind_its_key and sqlite"),
+        ("tests/destinations/test_contract.py", "-k", "behind_its_key and sqlite"),
     ),
     Bug(
         "of a record that is read again the key alone is kept",
@@ -922,7 +923,7 @@ BUGS = [
                 "        row = _audit(wire, record.raw)\n",
             ),
         ),
-        ("tests/test_destinations.py", "-k", "came_late and sqlite"),
+        ("tests/destinations/test_contract.py", "-k", "came_late and sqlite"),
     ),
     Bug(
         "an id of any type is an id",
@@ -981,13 +982,13 @@ BUGS = [
         "one new audit of a partition is not worth a file",
         "etl/destinations/lake/parquet.py",
         (("        if new.count:\n", "        if new.count > 1:\n"),),
-        ("tests/test_destinations.py", "-k", "parquet and not s3"),
+        ("tests/destinations/test_contract.py", "-k", "parquet and not s3"),
     ),
     Bug(
         "what a partition was merged without stays out of it",
         "etl/destinations/lake/parquet.py",
         (("                    merges.take_back(part.partition)\n", ""),),
-        ("tests/test_lake.py", "-k", "merged_before"),
+        ("tests/destinations/lake/test_lake.py", "-k", "merged_before"),
     ),
     Bug(
         "an audit that a page shows twice is written twice into a lake",
@@ -998,13 +999,13 @@ BUGS = [
                 "if not audits:",
             ),
         ),
-        ("tests/test_lake.py", "-k", "shows_twice"),
+        ("tests/destinations/lake/test_lake.py", "-k", "shows_twice"),
     ),
     Bug(
         "NUL is not looked for at the last backslash of a record",
         "etl/records/normalise.py",
         (('record.rfind(b"\\\\") + len(_NUL)', 'record.rfind(b"\\\\")'),),
-        ("tests/test_records.py", "-k", "among_other_escapes"),
+        ("tests/records/test_normalise.py", "-k", "among_other_escapes"),
     ),
     Bug(
         "a run is gone on with whatever the order of what follows",
@@ -1015,19 +1016,19 @@ BUGS = [
                 "return part.partition == self.partition and self._last != ",
             ),
         ),
-        ("tests/test_lake.py", "-k", "go_back_in_time"),
+        ("tests/destinations/lake/test_lake.py", "-k", "go_back_in_time"),
     ),
     Bug(
         "the records in a lake are cut where another column's texts begin",
         "etl/destinations/lake/columns.py",
         ((", texts, offset=offsets.offset)", ", texts)"),),
-        ("tests/test_destinations.py", "-k", "parquet and not s3"),
+        ("tests/destinations/test_contract.py", "-k", "parquet and not s3"),
     ),
     Bug(
         "a tail looks half as often as its share allows",
         "etl/operations/tail.py",
         (("ROUNDS_PART: Final = 0.6", "ROUNDS_PART: Final = 0.3"),),
-        ("tests/test_tailing.py", "-k", "within_seconds"),
+        ("tests/genesys/test_follower.py", "-k", "within_seconds"),
     ),
     Bug(
         "the thread that decodes opens the database too",
@@ -1039,31 +1040,31 @@ BUGS = [
                 "        return decoder(job.destination, job.stream, in_flight.window)(records)\n",
             ),
         ),
-        ("tests/test_requests.py", "-k", "no_thread_but"),
+        ("tests/export/test_requests.py", "-k", "no_thread_but"),
     ),
     Bug(
         "connections take turns, and each fills a cache",
         "etl/database/engine.py",
         (('"pool_use_lifo": True', '"pool_use_lifo": False'),),
-        ("tests/test_database.py", "-k", "the_same_connection and sqlite"),
+        ("tests/database/test_engine.py", "-k", "the_same_connection and sqlite"),
     ),
     Bug(
         "the environment says in which encoding PostgreSQL is given texts",
         "etl/database/connections.py",
         (('"client_encoding": "utf8"', '"load_balance_hosts": "disable"'),),
-        ("tests/test_database.py", "-k", "encoding_of_the_environment"),
+        ("tests/database/test_engine.py", "-k", "encoding_of_the_environment"),
     ),
     Bug(
         "keys are sorted as the server's libraries have it",
         "migrations/versions/0001_first_tables.py",
         (('BYTE_ORDER = "C"\n', "BYTE_ORDER = None\n"),),
-        ("tests/test_migrations.py", "-k", "order_of_texts"),
+        ("tests/database/test_migrations.py", "-k", "order_of_texts"),
     ),
     Bug(
         "lookbacks are said to fit before one has looked back",
         "etl/ledger/lateness.py",
         (("    if not looked_back:\n", "    if looked_back < timedelta(0):\n"),),
-        ("tests/test_lateness.py", "-k", "before_they_have_looked_back"),
+        ("tests/ledger/test_lateness.py", "-k", "before_they_have_looked_back"),
     ),
     Bug(
         "gaps before the start of a stream are not told",
@@ -1075,19 +1076,19 @@ BUGS = [
                 "            span = Window(first, max(bounds))\n",
             ),
         ),
-        ("tests/test_status_truth.py", "-k", "before_the_start"),
+        ("tests/ledger/test_status_truth.py", "-k", "before_the_start"),
     ),
     Bug(
         "time that is only behind is drawn as a gap",
         "etl/ledger/status.py",
         (("        elif _midnight(day) >= reached:\n", "        elif not day:\n"),),
-        ("tests/test_status_truth.py", "-k", "behind_and_no_gap"),
+        ("tests/ledger/test_status_truth.py", "-k", "behind_and_no_gap"),
     ),
     Bug(
         "a minimum of requests is above what was spent",
         "etl/ledger/receipts.py",
         (("sum(min(spent, least_requests(records))", "sum(least_requests(records)"),),
-        ("tests/test_status_truth.py", "-k", "no_minimum"),
+        ("tests/ledger/test_status_truth.py", "-k", "no_minimum"),
     ),
     Bug(
         "a backfilled service is shown as a stream that never ran",
@@ -1098,25 +1099,25 @@ BUGS = [
                 "for stream in ledger.streams()}",
             ),
         ),
-        ("tests/test_status_truth.py", "-k", "backfilled_service"),
+        ("tests/ledger/test_status_truth.py", "-k", "backfilled_service"),
     ),
     Bug(
         "a question makes the database that it is asked of",
         "etl/operations/query.py",
         (("    app.require_tables()\n", "    app.prepare()\n"),),
-        ("tests/test_status_truth.py", "-k", "wrong_folder_makes_nothing and query"),
+        ("tests/ledger/test_status_truth.py", "-k", "wrong_folder_makes_nothing and query"),
     ),
     Bug(
         "what could not be printed passes for printed",
         "etl/cli/ending.py",
         (("        sys.stdout.flush()\n", ""),),
-        ("tests/test_ending.py", "-k", "full_disk"),
+        ("tests/cli/test_ending.py", "-k", "full_disk"),
     ),
     Bug(
         "a reader that is gone is taken for a bug",
         "etl/cli/ending.py",
         (("        return READER_GONE\n", "        return BUG\n"),),
-        ("tests/test_ending.py", "-k", "closes_the_pipe and sqlite"),
+        ("tests/cli/test_ending.py", "-k", "closes_the_pipe and sqlite"),
     ),
     Bug(
         "a cron line with two day fields fires on both days at once alone",
@@ -1133,7 +1134,7 @@ BUGS = [
         "a carriage return is a part of a secret",
         "etl/config/loading.py",
         (("text_of(Path(path).read_bytes()).strip(BLANKS)", "text_of(Path(path).read_bytes())"),),
-        ("tests/test_config_files.py", "-k", "without_blanks"),
+        ("tests/config/test_files.py", "-k", "without_blanks"),
     ),
     Bug(
         "a table takes what an audit holds for markup",
@@ -1156,7 +1157,7 @@ BUGS = [
                 'VERSION_TABLE: Final = "alembic_version"',
             ),
         ),
-        ("tests/test_migrations.py", "-k", "program_s_version and sqlite"),
+        ("tests/database/test_migrations.py", "-k", "program_s_version and sqlite"),
     ),
     Bug(
         "another program's table is taken for ours",
@@ -1167,31 +1168,31 @@ BUGS = [
                 "            if not columns:\n",
             ),
         ),
-        ("tests/test_migrations.py", "-k", "program_s_table and sqlite"),
+        ("tests/database/test_migrations.py", "-k", "program_s_table and sqlite"),
     ),
     Bug(
         "the first release works on tables that are newer than it",
         "etl/database/migration.py",
         (("            _lock_out_first_release(connection)\n", "            pass\n"),),
-        ("tests/test_migrations.py", "-k", "taken_over and sqlite"),
+        ("tests/database/test_migrations.py", "-k", "taken_over and sqlite"),
     ),
     Bug(
         "a secret is masked only as it is set",
         "etl/genesys/client/masking.py",
         (('    quoted = "".join(map(_any_form, secret))\n', "    quoted = re.escape(secret)\n"),),
-        ("tests/test_masking.py", "-k", "each_form"),
+        ("tests/genesys/client/test_masking.py", "-k", "each_form"),
     ),
     Bug(
         "a part of a password passes for the host",
         "etl/config/urls.py",
         (('    elif "@" in _USER', '    elif "@@" in _USER'),),
-        ("tests/test_masking.py", "-k", "told_from_its_host"),
+        ("tests/genesys/client/test_masking.py", "-k", "told_from_its_host"),
     ),
     Bug(
         "audits are written into a file of another user",
         "etl/private.py",
         (("found.st_uid in {os.geteuid(), 0} or", "found.st_uid >= 0 or"),),
-        ("tests/test_privacy.py", "-k", "another_user or other_user_s"),
+        ("tests/project/test_privacy.py", "-k", "another_user or other_user_s"),
     ),
     Bug(
         "strangers take every descriptor of the daemon",
@@ -1202,7 +1203,7 @@ BUGS = [
                 "        if not self.connections:\n",
             ),
         ),
-        ("tests/test_health_attacks.py", "-k", "odd_connections"),
+        ("tests/monitoring/test_health_attacks.py", "-k", "odd_connections"),
     ),
     Bug(
         "a connection without a request lasts for ever",
@@ -1211,13 +1212,13 @@ BUGS = [
             ('if getattr(self, "cycle", None) is None:', "if not self.order:"),
             ("            self.loop.call_later(LIFE_SECONDS, transport.abort),\n", ""),
         ),
-        ("tests/test_health_attacks.py", "-k", "ends_by_itself"),
+        ("tests/monitoring/test_health_attacks.py", "-k", "ends_by_itself"),
     ),
     Bug(
         "a firewall's refusal is taken for a missing permission",
         "etl/genesys/client/transport.py",
         (("            if _is_of_a_firewall(outcome):\n", "            if not outcome:\n"),),
-        ("tests/test_genesys_proxies.py", "-k", "firewall_s_refusal"),
+        ("tests/genesys/client/test_proxies.py", "-k", "firewall_s_refusal"),
     ),
     Bug(
         "a CA behind a proxy is told as a broken answer",
@@ -1228,19 +1229,19 @@ BUGS = [
                 "    return error\n",
             ),
         ),
-        ("tests/test_genesys_proxies.py", "-k", "nobody_knows"),
+        ("tests/genesys/client/test_proxies.py", "-k", "nobody_knows"),
     ),
     Bug(
         "early hints pass for the answer",
         "etl/genesys/client/session.py",
         (("{HTTPStatus.PROCESSING, HTTPStatus.EARLY_HINTS}", "{0}"),),
-        ("tests/test_genesys_proxies.py", "-k", "passed_over"),
+        ("tests/genesys/client/test_proxies.py", "-k", "passed_over"),
     ),
     Bug(
         "a lake's columns change without a new version",
         "etl/destinations/lake/columns.py",
         (("nullable=bool(column.nullable))", "nullable=True)"),),
-        ("tests/test_columns.py", "-k", "of_their_version"),
+        ("tests/destinations/test_columns.py", "-k", "of_their_version"),
     ),
     Bug(
         "a column that an older program does not know is dropped by it",
@@ -1251,7 +1252,7 @@ BUGS = [
                 "    if unknown and not columns:",
             ),
         ),
-        ("tests/test_columns.py", "-k", "nobody_knows"),
+        ("tests/destinations/test_columns.py", "-k", "nobody_knows"),
     ),
     Bug(
         "two columns of SQL are swapped",
@@ -1261,7 +1262,7 @@ BUGS = [
             ("            audit.user_home_org_id,\n", "            audit.application,\n"),
             ("            audit.user_home_org_id_,\n", "            audit.user_home_org_id,\n"),
         ),
-        ("tests/test_destinations.py", "-k", "reads_back and sqlite"),
+        ("tests/destinations/test_contract.py", "-k", "reads_back and sqlite"),
     ),
     Bug(
         "two columns of a lake are swapped",
@@ -1273,7 +1274,7 @@ BUGS = [
                 "    return pa.Table.from_arrays(arrays, schema=COLUMNS)\n\n\nclass _Wanted",
             ),
         ),
-        ("tests/test_destinations.py", "-k", "reads_back and parquet"),
+        ("tests/destinations/test_contract.py", "-k", "reads_back and parquet"),
     ),
     Bug(
         "columns of one name lose all values but the last",
@@ -1284,7 +1285,7 @@ BUGS = [
                 "name",
             ),
         ),
-        ("tests/test_query.py", "-k", "of_one_name and jsonl and sqlite"),
+        ("tests/operations/test_query.py", "-k", "of_one_name and jsonl and sqlite"),
     ),
     Bug(
         "a partition's file is held in memory while it is written",
@@ -1296,7 +1297,7 @@ BUGS = [
             ),
             ("self._held_rows + piece.num_rows > self._most", "not piece.num_rows"),
         ),
-        ("tests/test_lake_memory.py", "-k", "tick"),
+        ("tests/destinations/lake/test_memory.py", "-k", "tick"),
     ),
     Bug(
         "a question to a lake holds what Arrow reads ahead",
@@ -1314,13 +1315,13 @@ BUGS = [
                 "    return ds.FileSystemDataset(made, _SCHEMA, _PARQUET)\n",
             ),
         ),
-        ("tests/test_lake_memory.py", "-k", "query"),
+        ("tests/destinations/lake/test_memory.py", "-k", "query"),
     ),
     Bug(
         "PostgreSQL is given times since 1970",
         "etl/destinations/sql/rows.py",
         (("_EPOCH: Final = datetime(2000, ", "_EPOCH: Final = datetime(1970, "),),
-        ("tests/test_destinations.py", "-k", "reads_back and postgresql"),
+        ("tests/destinations/test_contract.py", "-k", "reads_back and postgresql"),
     ),
     Bug(
         "a statement is longer than MariaDB's packets",
@@ -1332,31 +1333,31 @@ BUGS = [
                 "        if not length:\n            text",
             ),
         ),
-        ("tests/test_destinations.py", "-k", "several_megabytes and mariadb"),
+        ("tests/destinations/test_contract.py", "-k", "several_megabytes and mariadb"),
     ),
     Bug(
         "a lost connection is asked to undo, and tells of nothing but that",
         "etl/destinations/sql/inserter.py",
         (("            connection.invalidate(error)\n", "            pass\n"),),
-        ("tests/test_destination_faults.py", "-k", "in_the_server_s_words"),
+        ("tests/destinations/test_faults.py", "-k", "in_the_server_s_words"),
     ),
     Bug(
         "a text ends where it says so itself",
         "etl/destinations/sql/inserter.py",
         (('if "\'" not in value and', "if"),),
-        ("tests/test_injection.py", "-k", "mariadb"),
+        ("tests/export/test_injection.py", "-k", "mariadb"),
     ),
     Bug(
         "a backslash means something to MariaDB",
         "etl/destinations/sql/inserter.py",
         ((' and "\\\\" not in value', ""),),
-        ("tests/test_destinations.py", "-k", "reads_back and mariadb"),
+        ("tests/destinations/test_contract.py", "-k", "reads_back and mariadb"),
     ),
     Bug(
         "the last statement of many rows is kept back from MariaDB",
         "etl/destinations/sql/inserter.py",
         (("    if held:\n        yield Step", "    if not rows:\n        yield Step"),),
-        ("tests/test_destinations.py", "-k", "reads_back and mariadb"),
+        ("tests/destinations/test_contract.py", "-k", "reads_back and mariadb"),
     ),
     Bug(
         "a daemon that reads its configuration again gives SQLite's locks up",
@@ -1367,13 +1368,13 @@ BUGS = [
                 "    except FileExistsError:\n        os.close(os.open(file, os.O_RDWR))\n",
             ),
         ),
-        ("tests/test_database.py", "-k", "opened_again"),
+        ("tests/database/test_engine.py", "-k", "opened_again"),
     ),
     Bug(
         "a damaged file of a lake is not named",
         "etl/destinations/lake/storage.py",
         (("        raise _damaged(storage, path, str(error)) from error\n", "        raise\n"),),
-        ("tests/test_by_hand.py", "-k", "damaged and parquet and not s3"),
+        ("tests/export/test_by_hand.py", "-k", "damaged and parquet and not s3"),
     ),
     Bug(
         "what lies beside a lake's files is read as its own",
@@ -1384,7 +1385,7 @@ BUGS = [
                 "        return path.endswith('.parquet')\n",
             ),
         ),
-        ("tests/test_by_hand.py", "-k", "lie_beside and parquet and not s3"),
+        ("tests/export/test_by_hand.py", "-k", "lie_beside and parquet and not s3"),
     ),
     Bug(
         "time whose last receipts were deleted is no gap",
@@ -1395,13 +1396,13 @@ BUGS = [
                 "(watermark.begins_at, wanted_from)",
             ),
         ),
-        ("tests/test_by_hand.py", "-k", "progress and sqlite"),
+        ("tests/export/test_by_hand.py", "-k", "progress and sqlite"),
     ),
     Bug(
         "the last key of each list is not looked up",
         "etl/destinations/sql/keys.py",
         (("keys[start : start + LISTED_KEYS]", "keys[start : start + LISTED_KEYS - 1]"),),
-        ("tests/test_edges.py", "-k", "listed and mariadb"),
+        ("tests/export/test_edges.py", "-k", "listed and mariadb"),
     ),
     Bug(
         "a row that would make MariaDB's statement too long is dropped",
@@ -1412,7 +1413,7 @@ BUGS = [
                 "            held, size = [], 0\n            continue\n        held.append(text)\n",
             ),
         ),
-        ("tests/test_edges.py", "-k", "bytes_of_mariadb"),
+        ("tests/export/test_edges.py", "-k", "bytes_of_mariadb"),
     ),
     Bug(
         "a group that is just large enough is dropped",
@@ -1424,7 +1425,7 @@ BUGS = [
                 "            size = 0\n        if size >= size_bytes:\n            yield",
             ),
         ),
-        ("tests/test_edges.py", "-k", "transactions and sqlite"),
+        ("tests/export/test_edges.py", "-k", "transactions and sqlite"),
     ),
     Bug(
         "absent_of ignores the organisation",
@@ -1435,13 +1436,13 @@ BUGS = [
                 "    mine = sa.true()\n    listed",
             ),
         ),
-        ("tests/test_destinations.py", "-k", "one_id_in_two and sqlite"),
+        ("tests/destinations/test_contract.py", "-k", "one_id_in_two and sqlite"),
     ),
     Bug(
         "a repair of what was lost here counts as late",
         "etl/ledger/lateness.py",
         (("            if self._lost(load, held):\n", "            if load.events < 0:\n"),),
-        ("tests/test_lateness.py", "-k", "removed_here and sqlite"),
+        ("tests/ledger/test_lateness.py", "-k", "removed_here and sqlite"),
     ),
     Bug(
         "repaired is what was missing",
@@ -1452,13 +1453,13 @@ BUGS = [
                 'repaired=comparison.count("missing") if self._repair else 0,',
             ),
         ),
-        ("tests/test_verifying.py", "-k", "there_afterwards and sqlite"),
+        ("tests/operations/test_verify.py", "-k", "there_afterwards and sqlite"),
     ),
     Bug(
         "children of no parent stay in the way",
         "etl/destinations/sql/destination.py",
         (("        if checks.replace_orphans:\n", "        if not absent:\n"),),
-        ("tests/test_by_hand.py", "-k", "deleted_alone and sqlite"),
+        ("tests/export/test_by_hand.py", "-k", "deleted_alone and sqlite"),
     ),
     Bug(
         "what a refused row holds is told",
@@ -1469,13 +1470,13 @@ BUGS = [
                 "refuses rows: {_rule(error)} {error.orig};",
             ),
         ),
-        ("tests/test_by_hand.py", "-k", "postgresql and values"),
+        ("tests/export/test_by_hand.py", "-k", "postgresql and values"),
     ),
     Bug(
         "rows that a trigger leaves out count as loaded",
         "etl/destinations/sql/inserter.py",
         (("    if inserted != given:\n", "    if inserted > given:\n"),),
-        ("tests/test_by_hand.py", "-k", "leaves_out and sqlite"),
+        ("tests/export/test_by_hand.py", "-k", "leaves_out and sqlite"),
     ),
     Bug(
         "verify drops a row at each piece's end",
@@ -1486,14 +1487,14 @@ BUGS = [
                 "[row for row, _ in zip(left, range(NOTED_ROWS), strict=False)]:",
             ),
         ),
-        ("tests/test_verifying_edges.py", "-k", "sqlite"),
+        ("tests/operations/test_verify_edges.py", "-k", "sqlite"),
     ),
     Bug(
         "sessions of a server that has become read-only stay in the pool",
         "etl/database/engine.py",
         (("        if codes & _DEMOTED:\n", "        if not codes:\n"),),
         (
-            "tests/test_connections.py::test_a_session_that_has_become_read_only_is_not_used_again"
+            "tests/database/test_connections.py::test_a_session_that_has_become_read_only_is_not_used_again"
             "[postgresql]",
         ),
     ),
@@ -1505,7 +1506,7 @@ BUGS = [
             ('        "keepalives": 1,\n', '        "keepalives": 0,\n'),
         ),
         (
-            "tests/test_connections.py::"
+            "tests/database/test_connections.py::"
             "test_a_machine_that_acknowledges_nothing_is_given_up_after_a_minute[postgresql]",
         ),
     ),
@@ -1514,7 +1515,7 @@ BUGS = [
         "etl/database/connections.py",
         ((" if name not in chosen}", "}"),),
         (
-            "tests/test_connections.py::"
+            "tests/database/test_connections.py::"
             "test_the_options_of_the_url_and_of_the_environment_count_beside_ours[postgresql]",
         ),
     ),
@@ -1522,37 +1523,37 @@ BUGS = [
         "an organisation that never ends holds up the others for ever",
         "etl/daemon/turns.py",
         ((" if turn.ends_at > now}", "}"),),
-        ("tests/test_daemon_turns.py", "-k", "a_turn_that_lasts"),
+        ("tests/daemon/test_turns.py", "-k", "a_turn_that_lasts"),
     ),
     Bug(
         "as many connections are opened as there are threads",
         "etl/database/engine.py",
         (('"max_overflow": 0', '"max_overflow": -1'),),
-        ("tests/test_connections.py", "-k", "many_threads and postgresql"),
+        ("tests/database/test_connections.py", "-k", "many_threads and postgresql"),
     ),
     Bug(
         "work that hangs passes for alive",
         "etl/monitoring/movement.py",
         (("            if now - at > seconds:\n", "            if now - at > seconds < 0:\n"),),
-        ("tests/test_health.py", "-k", "sign_of_life"),
+        ("tests/monitoring/test_health.py", "-k", "sign_of_life"),
     ),
     Bug(
         "check writes nowhere in the tables",
         "etl/destinations/trials.py",
         (("            _try_table(connection, table, now)\n", "            table.c.keys()\n"),),
-        ("tests/test_checking.py", "-k", "lacks_a_right and watermarks"),
+        ("tests/operations/test_check.py", "-k", "lacks_a_right and watermarks"),
     ),
     Bug(
         "check leaves a new file behind",
         "etl/destinations/trials.py",
         (("unlink()\n", "exists()\n"),),
-        ("tests/test_checking.py", "-k", "a_new_file_is_tried and audits.db"),
+        ("tests/operations/test_check.py", "-k", "a_new_file_is_tried and audits.db"),
     ),
     Bug(
         "a beginning in the future is as good as any",
         "etl/config/settings.py",
         (("datetime) and self.start > now:", "datetime) and self.begin is now:"),),
-        ("tests/test_checking.py", "-k", "beginning_in_the_future and run"),
+        ("tests/operations/test_check.py", "-k", "beginning_in_the_future and run"),
     ),
     Bug(
         "a failed upload counts as loaded",
@@ -1567,13 +1568,13 @@ BUGS = [
         "a copy that was not made passes for one",
         "etl/destinations/lake/bucket.py",
         (("if self.get(path, local.tell(), end) != local.read():", "if not local.read():"),),
-        ("tests/test_bucket.py", "-k", "stays_whole"),
+        ("tests/destinations/lake/test_bucket.py", "-k", "stays_whole"),
     ),
     Bug(
         "another object of the same size is taken for what was sent",
         "etl/destinations/lake/bucket.py",
         (('if _differ(sent["e_tag"], there["e_tag"]):', 'if _differ(sent["e_tag"], None):'),),
-        ("tests/test_bucket.py", "-k", "not_ours"),
+        ("tests/destinations/lake/test_bucket.py", "-k", "not_ours"),
     ),
     Bug(
         "what is published in a bucket is written over before the upload is confirmed",
@@ -1584,7 +1585,7 @@ BUGS = [
                 "        self._bucket.put(path, staged)\n",
             ),
         ),
-        ("tests/test_bucket.py", "-k", "stays_whole"),
+        ("tests/destinations/lake/test_bucket.py", "-k", "stays_whole"),
     ),
     Bug(
         "a bucket's lease is confirmed before the upload",
@@ -1595,7 +1596,7 @@ BUGS = [
                 "        confirm()\n        self._bucket.put(aside, staged)\n",
             ),
         ),
-        ("tests/test_bucket.py", "-k", "uploaded_aside"),
+        ("tests/destinations/lake/test_bucket.py", "-k", "uploaded_aside"),
     ),
     Bug(
         "a file is taken for absent that the store lists",
@@ -1607,13 +1608,13 @@ BUGS = [
         "a listing that is cut short is all there is",
         "etl/destinations/lake/bucket.py",
         (("            more = [path for path in", "            more = [] and [path for path in"),),
-        ("tests/test_bucket.py", "-k", "cut_short"),
+        ("tests/destinations/lake/test_bucket.py", "-k", "cut_short"),
     ),
     Bug(
         "ranges of two versions of a file are mixed",
         "etl/destinations/lake/bucket.py",
         (('            options["if_match"] = e_tag\n', '            options["version"] = None\n'),),
-        ("tests/test_bucket.py", "-k", "not_mixed"),
+        ("tests/destinations/lake/test_bucket.py", "-k", "not_mixed"),
     ),
     Bug(
         "a question about one column downloads all of each file",
@@ -1624,7 +1625,7 @@ BUGS = [
                 "return RemoteFile(self._bucket, path, ahead=2**30)",
             ),
         ),
-        ("tests/test_bucket.py", "-k", "reads_that_column"),
+        ("tests/destinations/lake/test_bucket.py", "-k", "reads_that_column"),
     ),
     Bug(
         "what follows # in a lake's URL is dropped",
@@ -1635,25 +1636,25 @@ BUGS = [
                 '    scheme, _, rest = url.partition("#")[0].partition("://")\n',
             ),
         ),
-        ("tests/test_bucket.py", "-k", "literally"),
+        ("tests/destinations/lake/test_bucket.py", "-k", "literally"),
     ),
     Bug(
         "a token that a store repeats is shown",
         "etl/destinations/lake/bucket.py",
         (('reason = reason.replace(self._access.token, "***")', "reason = reason.strip()"),),
-        ("tests/test_bucket.py", "-k", "without_secrets"),
+        ("tests/destinations/lake/test_bucket.py", "-k", "without_secrets"),
     ),
     Bug(
         "a lake's file is not flushed before its rename",
         "etl/destinations/lake/storage.py",
         (("        _flush(staged)\n        _make_folders", "        _make_folders"),),
-        ("tests/test_lake_writers.py", "-k", "flushed_then"),
+        ("tests/destinations/lake/test_writers.py", "-k", "flushed_then"),
     ),
     Bug(
         "a lake's folder is not flushed after a rename in it",
         "etl/destinations/lake/storage.py",
         (("        _flush(target.parent)\n\n\n", "\n\n"),),
-        ("tests/test_lake_writers.py", "-k", "flushed_then"),
+        ("tests/destinations/lake/test_writers.py", "-k", "flushed_then"),
     ),
     Bug(
         "a lake's lease is confirmed before its lock is taken",
@@ -1664,7 +1665,7 @@ BUGS = [
                 "        confirm()\n        with _locked(self._root / LOCK):\n",
             ),
         ),
-        ("tests/test_lake_writers.py", "-k", "nobody_else"),
+        ("tests/destinations/lake/test_writers.py", "-k", "nobody_else"),
     ),
     Bug(
         "a losing writer of a lake clears the winner's staging",
@@ -1675,13 +1676,13 @@ BUGS = [
                 "    except BlockingIOError:\n        return descriptor\n",
             ),
         ),
-        ("tests/test_lake_writers.py", "-k", "leaves_the_staging"),
+        ("tests/destinations/lake/test_writers.py", "-k", "leaves_the_staging"),
     ),
     Bug(
         "a folder of a lake that may not be read is passed over",
         "etl/destinations/lake/storage.py",
         (("os.walk(top, onerror=_raise)", "os.walk(top)"),),
-        ("tests/test_lake_writers.py", "-k", "may_not_be_read"),
+        ("tests/destinations/lake/test_writers.py", "-k", "may_not_be_read"),
     ),
     Bug(
         "a lake is loaded whatever ledger and lake its file names",
@@ -1791,13 +1792,13 @@ BUGS = [
                 "in merged([run.source() for run in runs[1:]]):",
             ),
         ),
-        ("tests/test_lake_edges.py::test_runs",),
+        ("tests/destinations/lake/test_edges.py::test_runs",),
     ),
     Bug(
         "the last rows of an answer that fill no batch are lost",
         "etl/operations/query.py",
         (("        while rows:\n", "        while len(rows) == BATCH_ROWS:\n"),),
-        ("tests/test_lake_edges.py::test_answers[sqlite-5]",),
+        ("tests/destinations/lake/test_edges.py::test_answers[sqlite-5]",),
     ),
     Bug(
         "a bug's traceback quotes what the library's error quotes",
@@ -1896,14 +1897,14 @@ BUGS = [
                 "ZeroDivisionError",
             ),
         ),
-        ("tests/test_remedies.py::test_a_bound_of_a_parameter_is_told",),
+        ("tests/database/test_remedies.py::test_a_bound_of_a_parameter_is_told",),
     ),
     Bug(
         "MySQL 8 without cryptography is not told what to install",
         "etl/database/connections.py",
         (("    except RuntimeError as error:\n", "    except ZeroDivisionError as error:\n"),),
         (
-            "tests/test_remedies.py::test_a_password_for_mysql_8_without_cryptography_says_what_to_install",
+            "tests/database/test_remedies.py::test_a_password_for_mysql_8_without_cryptography_says_what_to_install",
         ),
     ),
     Bug(
@@ -1911,7 +1912,7 @@ BUGS = [
         "etl/database/engine.py",
         (("run `createdb {database}`", "run `createdb`"),),
         (
-            "tests/test_remedies.py::test_a_database_that_is_absent_is_made_by_the_command_that_is_told",
+            "tests/database/test_remedies.py::test_a_database_that_is_absent_is_made_by_the_command_that_is_told",
         ),
     ),
     Bug(
@@ -1924,32 +1925,34 @@ BUGS = [
                 "",
             ),
         ),
-        ("tests/test_config_urls.py",),
+        ("tests/config/test_urls.py",),
     ),
     Bug(
         "times come as the role of a PostgreSQL database writes them",
         "etl/database/connections.py",
         (('"datestyle": "ISO", ', ""),),
-        ("tests/test_connections.py::test_what_a_role_sets_on_postgresql_changes_nothing",),
+        (
+            "tests/database/test_connections.py::test_what_a_role_sets_on_postgresql_changes_nothing",
+        ),
     ),
     Bug(
         "a statement that took longer than the role allows is told without the setting",
         "etl/database/engine.py",
         (('{"57014", 1969, 3024}', "{1969, 3024}"),),
-        ("tests/test_connections.py::test_a_setting_that_stops_a_run_is_named",),
+        ("tests/database/test_connections.py::test_a_setting_that_stops_a_run_is_named",),
     ),
     Bug(
         "PgBouncer's refusal of a parameter is told without a remedy",
         "etl/database/engine.py",
         (('("unsupported startup parameter",)', "()"),),
-        ("tests/test_poolers.py::test_what_pgbouncer_refuses_is_said_with_its_remedy",),
+        ("tests/database/test_poolers.py::test_what_pgbouncer_refuses_is_said_with_its_remedy",),
     ),
     Bug(
         "psycopg prepares statements, though a pooler gives each transaction another session",
         "etl/database/connections.py",
         (('"prepare_threshold": None,', '"prepare_threshold": 1,'),),
         (
-            "tests/test_poolers.py::"
+            "tests/database/test_poolers.py::"
             "test_no_session_of_a_pool_is_left_with_a_setting_that_changes_answers",
         ),
     ),
@@ -1958,7 +1961,7 @@ BUGS = [
         "etl/database/engine.py",
         ((', "isolation_level": "READ COMMITTED"}', "}"),),
         (
-            "tests/test_connections.py::"
+            "tests/database/test_connections.py::"
             "test_no_choice_in_a_mysql_url_garbles_rows_or_leaves_half_a_transaction",
         ),
     ),
@@ -2002,31 +2005,31 @@ BUGS = [
         "a question to a lake fails if a file was replaced before it gave a row",
         "etl/destinations/lake/storage.py",
         (("            if given or not left:\n", "            if left:\n"),),
-        ("tests/test_bucket.py", "-k", "replaced"),
+        ("tests/destinations/lake/test_bucket.py", "-k", "replaced"),
     ),
     Bug(
         "a file of a lake that was replaced amid its rows is read from its start",
         "etl/destinations/lake/storage.py",
         (("            if given or not left:\n", "            if not left:\n"),),
-        ("tests/test_bucket.py", "-k", "replaced"),
+        ("tests/destinations/lake/test_bucket.py", "-k", "replaced"),
     ),
     Bug(
         "AWS_CA_BUNDLE is passed over",
         "etl/destinations/lake/access.py",
         (('given.get("AWS_CA_BUNDLE", "")', '""'),),
-        ("tests/test_bucket_surroundings.py", "-k", "bundle"),
+        ("tests/destinations/lake/test_bucket_surroundings.py", "-k", "bundle"),
     ),
     Bug(
         "with virtual hosts the bucket's name is in neither the host nor the path",
         "etl/destinations/lake/access.py",
         (('return f"{scheme}://{name}.{place}"', "return endpoint"),),
-        ("tests/test_bucket_surroundings.py", "-k", "names_the_bucket"),
+        ("tests/destinations/lake/test_bucket_surroundings.py", "-k", "names_the_bucket"),
     ),
     Bug(
         "a machine that gives no more threads is taken for a bug",
         "etl/cli/ending.py",
         (("isinstance(error, MemoryError) or _NO_THREAD in str(error)", "False"),),
-        ("tests/test_boundaries.py", "-k", "sqlite and Thread"),
+        ("tests/cli/test_boundaries.py", "-k", "sqlite and Thread"),
     ),
     Bug(
         "DuckDB that cannot be started is taken for a bug",
@@ -2037,19 +2040,19 @@ BUGS = [
                 "    except ZeroDivisionError as error:\n        raise DestinationUnavailable(\n",
             ),
         ),
-        ("tests/test_boundaries.py", "-k", "duckdb and not s3"),
+        ("tests/cli/test_boundaries.py", "-k", "duckdb and not s3"),
     ),
     Bug(
         "what another user left beside a database is taken for its journal",
         "etl/private.py",
         (('_BESIDE: Final = ("-wal", "-shm", "-journal")', "_BESIDE: Final = ()"),),
-        ("tests/test_privacy.py", "-k", "beside_a_database"),
+        ("tests/project/test_privacy.py", "-k", "beside_a_database"),
     ),
     Bug(
         "a file that is no database is made private",
         "etl/private.py",
         (("return error.sqlite_errorcode != sqlite3.SQLITE_NOTADB", "return True"),),
-        ("tests/test_privacy.py", "-k", "no_database"),
+        ("tests/project/test_privacy.py", "-k", "no_database"),
     ),
     Bug(
         "an answer goes into another user's pipe",
@@ -2064,7 +2067,7 @@ BUGS = [
                 "        if stat.S_ISREG(found.st_mode):\n            _require_own(path, found)\n",
             ),
         ),
-        ("tests/test_privacy.py", "-k", "pipe"),
+        ("tests/project/test_privacy.py", "-k", "pipe"),
     ),
     Bug(
         "a lookback that failed is forgotten once the next one does not reach it",
@@ -2075,13 +2078,13 @@ BUGS = [
                 "for one in failed if one.window.end > watermark.reached],\n    )\n",
             ),
         ),
-        ("tests/test_failing_windows.py", "-k", "holds_up_no_new_time"),
+        ("tests/export/test_failing_windows.py", "-k", "holds_up_no_new_time"),
     ),
     Bug(
         "folders of a lake that are links are overlooked",
         "etl/destinations/lake/storage.py",
         (("    if folder.is_symlink():\n", "    if not folder:\n"),),
-        ("tests/test_by_hand.py", "-k", "linked"),
+        ("tests/export/test_by_hand.py", "-k", "linked"),
     ),
     Bug(
         "a reject too large for a lake's state takes its window's audits along",
@@ -2103,85 +2106,85 @@ BUGS = [
                 "lookback or _named(app, schedule).lookback",
             ),
         ),
-        ("tests/test_by_hand.py", "-k", "lookback_of_nothing"),
+        ("tests/export/test_by_hand.py", "-k", "lookback_of_nothing"),
     ),
     Bug(
         "a service that PostgreSQL does not know is taken for a bug",
         "etl/database/connections.py",
         (('if "target_session_attrs" not in known:', "if not asked:"),),
-        ("tests/test_remedies.py", "-k", "service"),
+        ("tests/database/test_remedies.py", "-k", "service"),
     ),
     Bug(
         "a URL of MySQL without a database is taken for a bug",
         "etl/database/connections.py",
         (("    if database is None:\n", "    if packet is None:\n"),),
-        ("tests/test_remedies.py", "-k", "without_a_database"),
+        ("tests/database/test_remedies.py", "-k", "without_a_database"),
     ),
     Bug(
         "a colon without a port is taken for a bug",
         "etl/config/urls.py",
         (('(f":{port}" if port else "")', '(":" + port)'),),
-        ("tests/test_config_urls.py", "-k", "a_database_is_opened"),
+        ("tests/config/test_urls.py", "-k", "a_database_is_opened"),
     ),
     Bug(
         "an argument that a driver has for programs is taken from a URL",
         "etl/database/connections.py",
         (("in names if name not in known]", "in names if name in known and False]"),),
-        ("tests/test_remedies.py", "-k", "parameters"),
+        ("tests/database/test_remedies.py", "-k", "parameters"),
     ),
     Bug(
         "an option file of MySQL that cannot be understood is taken for a bug",
         "etl/database/connections.py",
         (("except (configparser.Error, UnicodeDecodeError):", "except ZeroDivisionError:"),),
-        ("tests/test_remedies.py", "-k", "option_file"),
+        ("tests/database/test_remedies.py", "-k", "option_file"),
     ),
     Bug(
         "a driver that cannot be loaded is taken for a bug",
         "etl/database/engine.py",
         (("    except ImportError as error:\n", "    except ZeroDivisionError as error:\n"),),
-        ("tests/test_remedies.py", "-k", "loaded"),
+        ("tests/database/test_remedies.py", "-k", "loaded"),
     ),
     Bug(
         "the bound that a parameter of MySQL breaks is not told",
         "etl/database/connections.py",
         (('and " should be " in str(error)', "and not str(error)"),),
-        ("tests/test_remedies.py", "-k", "a_bound"),
+        ("tests/database/test_remedies.py", "-k", "a_bound"),
     ),
     Bug(
         "a server that refuses each write of a run is told only when it does",
         "etl/database/limits.py",
         (('== "STATEMENT"', '== "NONE"'),),
-        ("tests/test_mariadb_settings.py", "-k", "before_and_when"),
+        ("tests/destinations/sql/test_mariadb_settings.py", "-k", "before_and_when"),
     ),
     Bug(
         "`check` passes over the encoding of a database",
         "etl/operations/check.py",
         (("        limits.require_usable(connection)\n", ""),),
-        ("tests/test_checking.py", "-k", "every_character"),
+        ("tests/operations/test_check.py", "-k", "every_character"),
     ),
     Bug(
         "a remedy names the URL's user in place of the one that was refused",
         "etl/database/engine.py",
         (("(found[0].groupdict() if found else {})", "{}"),),
-        ("tests/test_remedies.py", "-k", "a_role"),
+        ("tests/database/test_remedies.py", "-k", "a_role"),
     ),
     Bug(
         "what PostgreSQL's variables ask for in vain is not named",
         "etl/database/engine.py",
         (('            "unrecognized configuration parameter",\n', ""),),
-        ("tests/test_remedies.py", "-k", "in_vain"),
+        ("tests/database/test_remedies.py", "-k", "in_vain"),
     ),
     Bug(
         "a socket of PostgreSQL's is taken for a host",
         "etl/config/urls.py",
         (("|%2[Ff][^/?@]*", ""),),
-        ("tests/test_connections.py", "-k", "as_libpq_writes"),
+        ("tests/database/test_connections.py", "-k", "as_libpq_writes"),
     ),
     Bug(
         "a parameter that an SQLite file has not is passed over",
         "etl/config/urls.py",
         (('if name != "timeout":', "if not name:"),),
-        ("tests/test_config_urls.py", "-k", "cannot_be_is_refused"),
+        ("tests/config/test_urls.py", "-k", "cannot_be_is_refused"),
     ),
     Bug(
         "a text that goes on after a new line is not the one that was looked at",
@@ -2211,97 +2214,97 @@ BUGS = [
         "the client of a bucket takes for yes what we take for no",
         "etl/destinations/lake/access.py",
         (('"true 1 yes on"', '"true 1"'), ('"false 0 no off"', '"false 0 no off yes on"')),
-        ("tests/test_bucket_surroundings.py", "-k", "names_the_bucket"),
+        ("tests/destinations/lake/test_bucket_surroundings.py", "-k", "names_the_bucket"),
     ),
     Bug(
         "a carriage return after a variable of AWS is a part of it",
         "etl/destinations/lake/access.py",
         (('_BLANKS: Final = " \\t\\r\\n"', '_BLANKS: Final = " "'),),
-        ("tests/test_bucket_surroundings.py", "-k", "blanks_around"),
+        ("tests/destinations/lake/test_bucket_surroundings.py", "-k", "blanks_around"),
     ),
     Bug(
         "the client of a bucket takes an empty session token for one",
         "etl/destinations/lake/bucket.py",
         (("credential_provider=_credentials(access)", "credential_provider=None"),),
-        ("tests/test_bucket_surroundings.py", "-k", "blanks_around"),
+        ("tests/destinations/lake/test_bucket_surroundings.py", "-k", "blanks_around"),
     ),
     Bug(
         "a port of a bucket that no port can be ends in a panic",
         "etl/destinations/lake/access.py",
         (("        _ = urlsplit(endpoint).port\n", "        _ = urlsplit(endpoint)\n"),),
-        ("tests/test_bucket_surroundings.py", "-k", "stumble_over"),
+        ("tests/destinations/lake/test_bucket_surroundings.py", "-k", "stumble_over"),
     ),
     Bug(
         "a panic of the bucket's client ends the run",
         "etl/destinations/lake/bucket.py",
         (('type(error).__name__ != "PanicException"', "error is not None"),),
-        ("tests/test_bucket_surroundings.py", "-k", "panic"),
+        ("tests/destinations/lake/test_bucket_surroundings.py", "-k", "panic"),
     ),
     Bug(
         "a bucket on this machine is asked through a proxy",
         "etl/destinations/lake/bucket.py",
         (("    if access.on_loopback:\n", "    if not access:\n"),),
-        ("tests/test_bucket_surroundings.py", "-k", "in_the_way"),
+        ("tests/destinations/lake/test_bucket_surroundings.py", "-k", "in_the_way"),
     ),
     Bug(
         "a proxy between us and a bucket is not named",
         "etl/destinations/lake/refusals.py",
         (("if causes and proxy:", "if causes and not proxy:"),),
-        ("tests/test_bucket_surroundings.py", "-k", "in_the_way"),
+        ("tests/destinations/lake/test_bucket_surroundings.py", "-k", "in_the_way"),
     ),
     Bug(
         "certificates of the system's that are missing are not named",
         "etl/destinations/lake/bucket.py",
         (('"No CA certificates" in str(error)', "not str(error)"),),
-        ("tests/test_bucket_surroundings.py", "-k", "where_there_are_none"),
+        ("tests/destinations/lake/test_bucket_surroundings.py", "-k", "where_there_are_none"),
     ),
     Bug(
         "an error of a server quotes the rows' values",
         "etl/database/engine.py",
         (("if not asked and not _holds_no_value(error):", "if False:"),),
-        ("tests/test_by_hand.py", "-k", "somebody_added"),
+        ("tests/export/test_by_hand.py", "-k", "somebody_added"),
     ),
     Bug(
         "a parameter whose name is percent-encoded is shown with its secret",
         "etl/config/urls.py",
         (("unquote_plus(name).lower() in _HARMLESS", '"password" not in name'),),
-        ("tests/test_config_secrets.py", "-k", "but_for_its_secrets"),
+        ("tests/config/test_secrets.py", "-k", "but_for_its_secrets"),
     ),
     Bug(
         "a CA file without certificates is tried again and again",
         "etl/genesys/client/exchange.py",
         (("root.reason == _NO_CERTIFICATE", "not root.reason"),),
-        ("tests/test_genesys_transport.py", "-k", "told_at_once"),
+        ("tests/genesys/client/test_transport.py", "-k", "told_at_once"),
     ),
     Bug(
         "a file of TLS keys that cannot be written is a failure of the network",
         "etl/genesys/client/exchange.py",
         (("root.filename == os.getenv(_KEY_LOG)", "not root.filename"),),
-        ("tests/test_genesys_transport.py", "-k", "told_at_once"),
+        ("tests/genesys/client/test_transport.py", "-k", "told_at_once"),
     ),
     Bug(
         "a server without TLS is taken for a private CA",
         "etl/genesys/client/exchange.py",
         (("if root.reason in _NO_TLS:", "if not root.reason:"),),
-        ("tests/test_genesys_transport.py", "-k", "speaks_no_tls"),
+        ("tests/genesys/client/test_transport.py", "-k", "speaks_no_tls"),
     ),
     Bug(
         "a number out of range hides that days of the week go by name",
         "etl/config/values.py",
         (('"".join(text.split()[4:])', '""'),),
-        ("tests/test_config_values.py", "-k", "would_not_fire"),
+        ("tests/config/test_values.py", "-k", "would_not_fire"),
     ),
     Bug(
         "a range of a cron line that passes the end is told without its last part",
         "etl/config/values.py",
         (("values[: values.index(last) + 1]", "values[: values.index(last)]"),),
-        ("tests/test_config_values.py", "-k", "other_crons"),
+        ("tests/config/test_values.py", "-k", "other_crons"),
     ),
     Bug(
         "a parameter of a URL that is there twice is taken for a bug",
         "etl/database/connections.py",
         (("if not isinstance(value, str) and name", "if not value and name"),),
-        ("tests/test_remedies.py", "-k", "twice"),
+        ("tests/database/test_remedies.py", "-k", "twice"),
     ),
     Bug(
         "connections that do not read their answer keep probes out",
@@ -2310,7 +2313,7 @@ BUGS = [
             ("min(open_now, key", "max(open_now, key"),
             ('[("connection", "close")] if bounded else []', "[]"),
         ),
-        ("tests/test_health_attacks.py", "-k", "read_no_answer"),
+        ("tests/monitoring/test_health_attacks.py", "-k", "read_no_answer"),
     ),
     Bug(
         "a question does not say why the lake cannot be listed",
@@ -2321,7 +2324,7 @@ BUGS = [
                 "    with tempfile.TemporaryDirectory():\n        files.storage",
             ),
         ),
-        ("tests/test_bucket_surroundings.py", "-k", "says_why"),
+        ("tests/destinations/lake/test_bucket_surroundings.py", "-k", "says_why"),
     ),
     Bug(
         "a secret that is escaped twice or in base64 is shown",
@@ -2330,12 +2333,12 @@ BUGS = [
             ("_TIMES: Final = 4", "_TIMES: Final = 1"),
             ("range(3))]", "range(0))]"),
         ),
-        ("tests/test_masking.py", "-k", "other_spelling"),
+        ("tests/genesys/client/test_masking.py", "-k", "other_spelling"),
     ),
     Bug(
         "the state of a lake is in another folder if its name has a percent",
         "etl/config/urls.py",
         (('.replace("%", "%25")', ""),),
-        ("tests/test_config_urls.py", "-k", "a_local_lake"),
+        ("tests/config/test_urls.py", "-k", "a_local_lake"),
     ),
 ]

@@ -1,0 +1,370 @@
+"""What release 0.1.0 wrote is migrated and gone on with: nothing is lost, doubled or forgotten.
+
+`fixtures/0.1.0` holds what that release wrote; see its README.
+"""
+
+import json
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from alembic import command
+
+from etl.app import App
+from etl.config import load
+from etl.database import migration, schema
+from etl.database.engine import open_engine, schema_version
+from etl.destinations.lake import binding
+from etl.destinations.lake.storage import LocalStorage
+from etl.errors import ConfigurationError, SchemaBehind
+from etl.ledger import identities, status
+from etl.model import Stream
+from etl.operations import export, query
+from etl.operations.verify import Verdict
+from etl.records import Audit
+from etl.simulator import CLIENT_ID, CLIENT_SECRET, AuditLog, Simulator
+from etl.window import Window
+from tests import TOP
+from tests.fixtures.make import BEGIN, LAG, NOW, audits_of
+from tests.support import database_servers as servers
+from tests.support.commands import audit_etl, environment
+from tests.support.destination_contents import audits_in, audits_in_lake
+from tests.support.hostile_organization import Waits, resting
+from tests.support.known_organizations import done
+from tests.support.simulated_organization import HandClock
+
+MADE = TOP / "tests" / "fixtures" / "0.1.0"
+LATER = NOW + timedelta(hours=8)
+NAMES = ("default", "acme")
+STREAMS = [Stream("acme", "ContactCenter"), Stream("acme", "Directory"), Stream("default")]
+SPAN = Window(BEGIN, LATER - LAG)
+
+
+@dataclass
+class Old:
+    """A destination as 0.1.0 left it, and the organisations that it was exported from."""
+
+    variables: dict[str, str]
+    audits: Callable[[str], list[Audit]]
+    stack: ExitStack
+    clock: HandClock = field(default_factory=lambda: HandClock(LATER))
+
+    def __post_init__(self) -> None:
+        for name in NAMES:
+            log = self.stack.enter_context(AuditLog.of(audits_of(name)))
+            simulator = Simulator(log=log, clock=self.clock, rest=resting(self.clock))
+            key = f"AUDIT_ETL_ORGANIZATIONS__{name.upper()}__"
+            self.variables |= {
+                f"{key}REGION": self.stack.enter_context(simulator.serve()),
+                f"{key}CLIENT_ID": CLIENT_ID,
+                f"{key}CLIENT_SECRET": CLIENT_SECRET,
+            }
+        self.variables |= {
+            "AUDIT_ETL_ORGANIZATIONS__ACME__SERVICES": "ContactCenter,Directory",
+            "AUDIT_ETL_START": BEGIN.isoformat(),
+        }
+
+    def app(self, **changed: str) -> App:
+        return App(
+            load(None, self.variables | changed),
+            stop=Waits(self.clock),
+            now=self.clock,
+            monotonic=self.clock.monotonic,
+        )
+
+    def run(self, **changed: str) -> None:
+        with self.app(**changed) as app:
+            for outcome in export.run(app, lookback=timedelta(days=3)):
+                done(outcome)
+
+    def rows(self, *tables: str) -> dict[str, list[dict[str, Any]]]:
+        """The rows of tables of the state database."""
+        engine = open_engine(self.variables.get("AUDIT_ETL_LEDGER") or self.destination)
+        with engine.connect() as connection:
+            found = {
+                name: [
+                    dict(row)
+                    for row in connection.execute(sa.text(f"SELECT * FROM {name}")).mappings()
+                ]
+                for name in tables
+            }
+        engine.dispose()
+        return found
+
+    @property
+    def destination(self) -> str:
+        return self.variables["AUDIT_ETL_DESTINATION"]
+
+
+def as_before(after: list[dict[str, Any]], before: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows with the columns of before; what is new is null."""
+    columns = set(before[0] if before else [])
+    assert not any(row[name] is not None for row in after for name in row.keys() - columns)
+    return [{name: row[name] for name in row if name in columns} for row in after]
+
+
+def truth(name: str, window: Window) -> set[str]:
+    """The ids of the audits of a span that can be asked for by now."""
+    return {
+        str(record["id"])
+        for record, at in audits_of(name)
+        if "id" in record and at <= LATER and _instant(record) in window
+    }
+
+
+def _instant(record: Mapping[str, object]) -> datetime:
+    return datetime.fromisoformat(str(record["eventDate"]))
+
+
+def in_sqlite(dump: str, path: Path) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.touch(mode=0o600)
+    connection = sqlite3.connect(path)
+    connection.executescript((MADE / dump).read_text())
+    connection.close()
+
+
+def on_server(dump: str, url: str) -> None:
+    """Make the tables as 0.1.0 does, and put its rows in."""
+    engine = open_engine(url)
+    with engine.begin() as connection:
+        command.upgrade(migration._config(connection), "0001")
+        table, columns = "", list[str]()
+        for line in (MADE / dump).read_text().splitlines():
+            content = json.loads(line)
+            if isinstance(content, dict):
+                table, columns = content["table"], content["columns"]
+            elif table != "alembic_version":
+                marks = ", ".join(["%s"] * len(columns))
+                names = ", ".join(f"`{c}`" if engine.name == "mysql" else c for c in columns)
+                connection.exec_driver_sql(
+                    f"INSERT INTO {table} ({names}) VALUES ({marks})",
+                    tuple(_plain(value) for value in content),
+                )
+        if engine.name == "postgresql":  # as its own dumps do
+            for name, key in (("receipts", "receipt_id"), ("verifications", "verification_id")):
+                serial = f"pg_get_serial_sequence('{name}', '{key}')"
+                connection.exec_driver_sql(f"SELECT setval({serial}, max({key})) FROM {name}")
+    engine.dispose()
+
+
+def _plain(value: object) -> object:
+    return json.dumps(value) if isinstance(value, list | dict) else value
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "mariadb", "parquet"])
+def old(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Old]:
+    with ExitStack() as stack:
+        if request.param == "parquet":
+            lake = tmp_path / "lake"
+            shutil.copytree(MADE / "lake", lake)
+            in_sqlite("lake-state.sql", lake / "_state.db")
+            variables = {
+                "AUDIT_ETL_DESTINATION": f"parquet://{lake}",
+                "AUDIT_ETL_LEDGER": f"sqlite:///{lake / '_state.db'}",
+            }
+            storage = LocalStorage(lake)
+            yield Old(variables, lambda name: audits_in_lake(storage, name), stack)
+            return
+        url = f"sqlite:///{tmp_path / 'audits.db'}"
+        if request.param == "sqlite":
+            in_sqlite("sqlite.sql", tmp_path / "audits.db")
+        else:
+            fixture = {"postgresql": "postgres_server", "mariadb": "mariadb_server"}[request.param]
+            url = stack.enter_context(servers.fresh_database(request.getfixturevalue(fixture)))
+            on_server(f"{request.param}.jsonl", url)
+        engine = open_engine(url)
+        stack.callback(engine.dispose)
+        yield Old({"AUDIT_ETL_DESTINATION": url}, lambda name: audits_in(engine, name), stack)
+
+
+def test_a_server_of_0_1_0_is_refused_until_it_is_migrated(old: Old) -> None:
+    with old.app() as app:
+        assert schema_version(app.engine) == "0001"
+        if app.is_embedded():
+            app.prepare()
+            assert schema_version(app.engine) == schema.HEAD
+            return
+        with pytest.raises(SchemaBehind, match="run `audit-etl migrate`"):
+            list(export.run(app))
+
+
+def test_migrating_changes_no_row_and_status_tells_the_same(old: Old) -> None:
+    tables = sorted(set(schema.metadata.tables) - {"identities", "void_receipts"})
+    before, audits = old.rows(*tables), {name: old.audits(name) for name in NAMES}
+
+    migrated = audit_etl("migrate", env=environment(**old.variables))
+    assert migrated.returncode == 0, migrated.stderr
+    assert f"went from schema 0001 to {schema.HEAD}" in migrated.stdout
+
+    after = old.rows(*tables)
+    for name in tables:
+        assert as_before(after[name], before[name]) == before[name]
+    assert {name: old.audits(name) for name in NAMES} == audits
+    told = audit_etl("status", "--json", env=environment(**old.variables))
+    assert told.returncode == 0, told.stderr
+    streams = {(s["organization"], s["stream"]): s for s in json.loads(told.stdout)["streams"]}
+    assert sorted(streams) == [(s.organization, s.name) for s in STREAMS]
+    of_default = streams["default", "*"]
+    [watermark] = [row for row in before["watermarks"] if row["organization"] == "default"]
+    assert of_default["watermark"][:19] == str(watermark["watermark"]).replace(" ", "T")[:19]
+    assert of_default["rejects"] == 1
+    assert [v["missing"] for v in of_default["verified"]] == [0]
+    assert len(of_default["gaps"]) == 1
+
+
+def test_a_file_of_0_1_0_needs_no_migration_to_be_looked_at(old: Old) -> None:
+    with old.app() as app:
+        if not app.is_embedded():
+            return
+    told = audit_etl("status", env=environment(**old.variables))
+    assert told.returncode == 0, told.stderr
+    assert "default/*" in told.stdout
+
+
+def test_the_new_release_goes_on_where_0_1_0_was_killed(old: Old) -> None:
+    before = {name: old.audits(name) for name in NAMES}
+    receipts = old.rows("receipts")["receipts"]
+    with old.app() as app:
+        app.migrate()
+
+    old.run()
+
+    for name in NAMES:
+        held = {audit.id: audit for audit in old.audits(name)}
+        assert len(held) == len(old.audits(name))
+        assert {audit.id: held[audit.id] for audit in before[name]} == {
+            audit.id: audit for audit in before[name]
+        }
+        assert truth(name, SPAN) <= held.keys()
+    rows = old.rows("receipts", "void_receipts", "audit_rejects", "early_audits")
+    kept = {row["receipt_id"]: row for row in rows["receipts"]}
+    assert as_before([kept[row["receipt_id"]] for row in receipts], receipts) == receipts
+    assert len(kept) > len(receipts)
+    assert (rows["void_receipts"], rows["early_audits"]) == ([], [])
+    assert len(rows["audit_rejects"]) == 1
+    old.clock.move(hours=12)
+    old.run()
+    assert old.rows("queries")["queries"] == []
+
+
+def test_everything_is_verified_and_asked_about_afterwards(old: Old) -> None:
+    with old.app() as app:
+        app.migrate()
+    old.run()
+
+    with old.app() as app:
+        verdicts = list(export.verify(app, SPAN, STREAMS, repair=False))
+        assert all(isinstance(verdict, Verdict) for verdict in verdicts), verdicts
+        found = [v.verification for v in verdicts if isinstance(v, Verdict)]
+        assert {(v.missing, v.extra) for v in found} == {(0, 0)}
+        assert sum(v.events for v in found) == sum(len(truth(name, SPAN)) for name in NAMES)
+        question = "SELECT organization, COUNT(*) AS n FROM audit_events GROUP BY organization"
+        with query.answer(app, question) as answer:
+            counts = {row["organization"]: row["n"] for row in answer.read_all().to_pylist()}
+        streams = status.gather(app.ledger, app.streams(), BEGIN, app.now())
+    assert counts == {name: len(old.audits(name)) for name in NAMES}
+    for stream in streams:
+        assert stream.watermark is not None
+        assert stream.watermark.begins_at == BEGIN
+        assert stream.watermark.reached > NOW
+
+
+def test_identities_are_recorded_by_the_first_run(old: Old) -> None:
+    with old.app() as app:
+        app.migrate()
+    assert old.rows("identities")["identities"] == []
+
+    old.run()
+    old.run()
+
+    found = {(row["kind"], row["name"]) for row in old.rows("identities")["identities"]}
+    of_all = {("ledger", ""), *((kind, n) for kind in ("organization", "client") for n in NAMES)}
+    of_lakes = {("lake", ""), ("generation", "before"), ("generation", "latest")}
+    assert found == (of_all | of_lakes if "parquet" in old.destination else of_all)
+
+
+lakes = pytest.mark.parametrize("old", ["parquet"], indirect=True)
+
+
+@lakes
+@pytest.mark.parametrize("there", ["nothing", "a few audits"])
+def test_a_state_of_0_1_0_is_not_bound_to_another_lake(
+    old: Old, tmp_path: Path, there: str
+) -> None:
+    other = tmp_path / "other"
+    if there != "nothing":
+        day = "audit_events/organization=default/date=2026-05-08"
+        shutil.copytree(MADE / "lake" / day, other / day)
+        day = day.replace("default", "acme")
+        shutil.copytree(MADE / "lake" / day, other / day)
+
+    with pytest.raises(ConfigurationError, match=r"audits of \w+ were loaded, and the lake holds"):
+        old.run(AUDIT_ETL_DESTINATION=f"parquet://{other}")
+
+    assert not (other / binding.PATH).exists()
+    old.run()
+
+
+@lakes
+def test_a_lake_of_0_1_0_is_not_bound_to_another_state(old: Old, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="the state has no receipt"):
+        old.run(AUDIT_ETL_LEDGER=f"sqlite:///{tmp_path / 'other.db'}")
+
+    old.run()
+    assert identities.LAKE in {row["kind"] for row in old.rows("identities")["identities"]}
+
+
+@pytest.mark.parametrize("old", ["sqlite"], indirect=True)
+def test_tables_of_0_1_0_are_not_taken_for_a_lake_s_state_nor_the_other_way_round(
+    old: Old, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigurationError, match="holds audits of its own"):
+        old.run(AUDIT_ETL_DESTINATION=f"parquet://{tmp_path}/new", AUDIT_ETL_LEDGER=old.destination)
+    in_sqlite("lake-state.sql", tmp_path / "state.db")
+    with pytest.raises(ConfigurationError, match="keeps the progress of a lake"):
+        old.run(AUDIT_ETL_DESTINATION=f"sqlite:///{tmp_path / 'state.db'}")
+
+
+@lakes
+def test_a_state_of_0_1_0_that_served_two_lakes_is_parted_as_the_readme_says(
+    old: Old, tmp_path: Path
+) -> None:
+    lake = Path(old.destination.removeprefix("parquet://"))
+    other = {"AUDIT_ETL_LEDGER": f"sqlite:///{tmp_path / 'acme.db'}"}
+    other["AUDIT_ETL_DESTINATION"] = f"parquet://{tmp_path / 'acme'}"
+    (tmp_path / "acme" / "audit_events").mkdir(parents=True)
+    name = "audit_events/organization=acme"
+    (lake / name).rename(tmp_path / "acme" / name)
+    with pytest.raises(ConfigurationError, match="audits of acme were loaded"):
+        old.run()
+    with pytest.raises(ConfigurationError, match="audits of default were loaded"):
+        old.run(AUDIT_ETL_DESTINATION=other["AUDIT_ETL_DESTINATION"])
+
+    shutil.copy(lake / "_state.db", tmp_path / "acme.db")
+    for state, of_the_other in (
+        (old.variables["AUDIT_ETL_LEDGER"], "acme"),
+        (other["AUDIT_ETL_LEDGER"], "default"),
+    ):
+        engine = open_engine(state)
+        with engine.begin() as connection:
+            for table in schema.metadata.tables.values():
+                if "organization" in table.c:
+                    theirs = table.c.organization == of_the_other
+                    connection.execute(sa.delete(table).where(theirs))
+        engine.dispose()
+
+    for changed, organization in (({}, "default"), (other, "acme")):
+        with old.app(**changed) as app:
+            back = timedelta(days=3)
+            for outcome in export.run(app, organization=organization, lookback=back):
+                done(outcome)
+    storage = LocalStorage(tmp_path / "acme")
+    assert truth("acme", SPAN) <= {audit.id for audit in audits_in_lake(storage, "acme")}
