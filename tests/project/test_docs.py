@@ -90,7 +90,7 @@ def test_each_file_in_the_architecture_exists(name: str) -> None:
     "name", sorted(set(re.findall(r"`(test_\w+(?:\.py)?)`", ARCHITECTURE + SECURITY)))
 )
 def test_each_test_that_the_documents_name_exists(name: str) -> None:
-    files = list((TOP / "tests").glob("test_*.py"))
+    files = list((TOP / "tests").rglob("test_*.py"))
 
     assert files
     if name.endswith(".py"):
