@@ -9,7 +9,7 @@ be true, and is taken back.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -132,7 +132,13 @@ class Ledger:
             )
             if proved is not None:
                 connection.execute(
-                    sa.update(watermarks).where(*_of(watermarks, stream)).values(**asdict(proved))
+                    sa.update(watermarks)
+                    .where(*_of(watermarks, stream))
+                    .values(
+                        begins_at=proved.begins_at,
+                        watermark=proved.reached,
+                        updated_at=proved.updated_at,
+                    )
                 )
             fence(connection)
             return TakenBack(len(void), watermark, proved)
