@@ -9,7 +9,7 @@ from etl.app import clock
 from etl.cli.shared import Duration
 from etl.errors import DestinationUnavailable, UsageError
 from etl.simulator import CLIENT_ID, CLIENT_SECRET, LOOPBACK, AuditLog, Faults, Simulator, run
-from etl.simulator.faults import described
+from etl.simulator.faults import descriptions
 
 
 class _WithFaults(click.Command):
@@ -21,7 +21,7 @@ class _WithFaults(click.Command):
             formatter.write_dl(
                 [
                     (name, f"{does}; {default} by default" if default else does)
-                    for name, default, does in described()
+                    for name, default, does in descriptions()
                 ]
             )
         super().format_epilog(ctx, formatter)

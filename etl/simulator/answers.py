@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 
-from etl.simulator.asking import Asked, meets
 from etl.simulator.organization import Organization
+from etl.simulator.query_request import QueryRequest
 from etl.simulator.shapes import joined, unexpanded
 
 
@@ -21,12 +21,12 @@ class Answer:
     body: bytes
 
 
-def told(status: int, body: Mapping[str, object]) -> Answer:
+def json_answer(status: int, body: Mapping[str, object]) -> Answer:
     """An answer of plain members."""
     return Answer(status, json.dumps(body, separators=(",", ":")).encode())
 
 
-def enveloped(head: Mapping[str, object], records: bytes) -> Answer:
+def records_answer(head: Mapping[str, object], records: bytes) -> Answer:
     """An answer with `entities`, which are JSON already, after the members of `head`."""
     start = json.dumps({**head, "entities": []}, separators=(",", ":")).encode()
     return Answer(200, start.removesuffix(b"]}") + records + b"]}")
@@ -34,30 +34,29 @@ def enveloped(head: Mapping[str, object], records: bytes) -> Answer:
 
 def records_at(organization: Organization, positions: Sequence[int], *, expand: bool) -> bytes:
     """The records at `positions` with commas between them, with user names if `expand`."""
-    show = organization.show()
-    return show.text(positions) if expand else joined(map(show.one, positions), unexpanded)
+    view = organization.view()
+    return view.text(positions) if expand else joined(map(view.one, positions), unexpanded)
 
 
-def found(
-    organization: Organization, asked: Asked, services: Iterable[str] | None, since_ms: int = 0
+def find_positions(
+    organization: Organization,
+    asked: QueryRequest,
+    services: Iterable[str] | None = None,
+    since_ms: int = 0,
 ) -> Sequence[int]:
-    """Positions of what can be asked for now and meets the query, in the order asked for.
+    """Return the positions of the visible audits that the query asks for, in its order.
 
     Args:
         organization: which is asked.
         asked: the query.
-        services: only these; None for all.
+        services: only these if the query names none; None for all.
         since_ms: no audit is earlier, milliseconds since 1970.
     """
-    show = organization.show()
+    view = organization.view()
     end_ms = asked.end_ms + (1 if organization.faults.include_interval_end else 0)
     start_ms = asked.start_ms + (1 if organization.faults.exclude_interval_start else 0)
-    positions = show.between(max(start_ms, since_ms), end_ms, services)
-    if asked.filters:
-        positions = array(
-            "q", (p for p in positions if meets(json.loads(show.one(p)), asked.filters))
-        )
-    positions = show.with_twins(positions)
+    wanted = services if asked.service is None else [asked.service]
+    positions = view.with_twins(view.between(max(start_ms, since_ms), end_ms, wanted))
     if organization.faults.shuffle:
         return _shuffled(organization, positions)
     return positions[::-1] if asked.descending else positions

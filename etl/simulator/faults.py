@@ -27,11 +27,11 @@ _STATUSES: Final = {
 NO_PAGES: Final = (
     "bare", "null", "state", "error", "values", "other", "realtime", "twice", "latin"
 )  # fmt: skip
-#: What a query may come to that asks for a minute which spoils it.
-SPOILINGS: Final = ("fail", "refuse", "misshape", "break")
+#: What a query may come to that asks for the bad minute.
+BAD_MINUTE_EFFECTS: Final = ("fail", "refuse", "misshape", "break")
 
 
-class Described(NamedTuple):
+class FaultDescription(NamedTuple):
     """A fault as help shows it.
 
     Attributes:
@@ -53,7 +53,7 @@ def _fault(default: T, does: str) -> T:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Faults:
-    """Which faults are on; `described` tells what each member does.
+    """Which faults are on; `descriptions` tells what each member does.
 
     A number N of 0 is off. `_every` strikes each Nth request, query, download or audit, counted
     from the simulator's start: N=1 strikes each of them. With a `seed`, it strikes one in N at
@@ -148,7 +148,7 @@ class Faults:
             ValueError: a name is unknown (the message has the nearest right one) or a value does
                 not fit it.
         """
-        defaults = {fault.name: fault.default for fault in described()}
+        defaults = {fault.name: fault.default for fault in descriptions()}
         values: dict[str, int | bool | str] = {}
         for assignment in assignments:
             name, _, value = assignment.partition("=")
@@ -159,11 +159,11 @@ class Faults:
         return cls(**values)  # type: ignore[arg-type]  # each value was read by its member's default
 
 
-def described() -> Iterator[Described]:
+def descriptions() -> Iterator[FaultDescription]:
     """Every fault, in the order of `Faults`."""
     usual = Faults()
     for member in fields(Faults):
-        yield Described(member.name, getattr(usual, member.name), member.metadata["does"])
+        yield FaultDescription(member.name, getattr(usual, member.name), member.metadata["does"])
 
 
 def strikes(faults: Faults, name: str, nth: int) -> bool:
@@ -182,8 +182,8 @@ def _unknown(name: str, known: list[str]) -> str:
 
 
 def _read(name: str, value: str, default: object) -> int | bool | str:
-    if name == "bad_minute_does" and value not in SPOILINGS:
-        raise ValueError(f"the fault bad_minute_does takes one of {', '.join(SPOILINGS)}")
+    if name == "bad_minute_does" and value not in BAD_MINUTE_EFFECTS:
+        raise ValueError(f"the fault bad_minute_does takes one of {', '.join(BAD_MINUTE_EFFECTS)}")
     if isinstance(default, str):
         if name == "no_page_is" and value not in NO_PAGES:
             raise ValueError(f"the fault no_page_is takes one of {', '.join(NO_PAGES)}")

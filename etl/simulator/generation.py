@@ -1,6 +1,6 @@
 """Audits as an organisation writes them: the shapes, the empty marks and the oddities of live ones.
 
-A record is put together from pieces that are JSON text already; see `etl.simulator.cast`.
+A record is put together from pieces that are JSON text already; see `etl.simulator.entities`.
 """
 
 from __future__ import annotations
@@ -11,10 +11,18 @@ from datetime import UTC, datetime
 from random import Random
 from typing import Final, NamedTuple
 
-from etl.simulator.cast import Cast, Thing, cast_of, listed, random_uuid, things, uuid
 from etl.simulator.catalogue import SERVICES, Service
-from etl.simulator.peculiar import PECULIAR, Peculiar
-from etl.simulator.timing import ID_BITS, delay_ms, moments
+from etl.simulator.entities import (
+    Entity,
+    EntityPool,
+    listed,
+    make_entities,
+    pool_of,
+    random_uuid,
+    uuid,
+)
+from etl.simulator.event_times import ID_BITS, delay_ms, event_keys
+from etl.simulator.special_cases import SPECIAL_CASES, SpecialCase
 
 #: Services whose audits the platform writes itself more often, or less, than the usual half.
 _SYSTEM_SHARE: Final = {
@@ -57,9 +65,9 @@ class _Kind:
     entity_type: str
     action: str
     system_share: float
-    entities: tuple[Thing, ...]
+    entities: tuple[Entity, ...]
     changes: tuple[str, ...]
-    peculiar: Peculiar | None
+    special_case: SpecialCase | None
 
 
 class _Transaction(NamedTuple):
@@ -68,7 +76,7 @@ class _Transaction(NamedTuple):
     second: int
     id: str
     action: str
-    actor: Thing
+    actor: Entity
     correlation: str
 
 
@@ -83,24 +91,24 @@ def entries(seed: int, count: int, start: int, end: int, late_share: float) -> I
         late_share: how many become visible late, from 0 to 1.
     """
     rng = Random(f"audits {seed}")  # noqa: S311 - repeatable, and nothing here is a secret
-    keys = moments(rng, count, start, end)
-    scribe = _Scribe(rng, cast_of(seed))
+    keys = event_keys(rng, count, start, end)
+    writer = _Writer(rng, pool_of(seed))
     for place, key in enumerate(keys):
         second = key >> ID_BITS
         following = keys[place + 1] >> ID_BITS if place + 1 < count else 0
-        service, record = scribe.write(key, followed=following == second)
+        service, record = writer.write(key, followed=following == second)
         event_ms = second * 1000
         yield Entry(event_ms, event_ms + delay_ms(rng, late_share), service, record.encode())
 
 
-class _Scribe:
+class _Writer:
     """Writes one record after another; consecutive audits of one second may be one transaction."""
 
-    def __init__(self, rng: Random, cast: Cast) -> None:
+    def __init__(self, rng: Random, pool: EntityPool) -> None:
         self._rng = rng
-        self._cast = cast
-        self._kinds = _kinds(rng, cast)
-        self._transaction = _Transaction(-1, "", "", cast.users[0], "")
+        self._pool = pool
+        self._kinds = _kinds(rng, pool)
+        self._transaction = _Transaction(-1, "", "", pool.users[0], "")
         self._stamped = (-1, "")
 
     def write(self, key: int, *, followed: bool) -> tuple[str, str]:
@@ -112,14 +120,14 @@ class _Scribe:
         if not joining:
             self._transaction = self._begin(second, kind.action, followed=followed)
         deed = self._transaction
-        entity, changes = self._deed(kind)
+        entity, changes = self._entity_and_changes(kind)
         people = self._people(kind, deed.actor)
         initiating = (
             f'{{"transactionId":"{deed.id}","actionContext":"{deed.action}"}}' if deed.id else "{}"
         )
         initiator = "true" if deed.id and not joining else "false"
         record = (
-            f'{{"id":"{identity}","userHomeOrgId":"{self._cast.home}",{people},'
+            f'{{"id":"{identity}","userHomeOrgId":"{self._pool.home}",{people},'
             f'"serviceName":"{kind.service}",{self._when(second)},{self._message()}'
             f'"action":"{kind.action}","entity":{entity},"entityType":"{kind.entity_type}",'
             f'"status":"{self._status(kind)}",'
@@ -131,8 +139,8 @@ class _Scribe:
         return kind.service, record
 
     def _begin(self, second: int, action: str, *, followed: bool) -> _Transaction:
-        rng, cast = self._rng, self._cast
-        crowd = cast.users if rng.random() < 0.93 else cast.machines
+        rng, pool = self._rng, self._pool
+        crowd = pool.users if rng.random() < 0.93 else pool.machines
         actor = crowd[int(rng.random() * len(crowd))]
         identity = random_uuid(rng) if followed else ""
         return _Transaction(second, identity, action, actor, random_uuid(rng))
@@ -143,31 +151,31 @@ class _Scribe:
             self._stamped = (second, f'"eventDate":"{moment}"')
         return self._stamped[1]
 
-    def _deed(self, kind: _Kind) -> tuple[str, str]:
+    def _entity_and_changes(self, kind: _Kind) -> tuple[str, str]:
         """The entity and the property changes."""
         rng = self._rng
         entity = kind.entities[int(rng.random() * len(kind.entities))]
-        if kind.peculiar:
-            return kind.peculiar(rng, self._cast, entity)
+        if kind.special_case:
+            return kind.special_case(rng, self._pool, entity)
         size = len(kind.changes)
         amount = _CHANGES[int(rng.random() * len(_CHANGES))]
         return entity.json, listed([kind.changes[int(rng.random() * size)] for _ in range(amount)])
 
-    def _people(self, kind: _Kind, actor: Thing) -> str:
+    def _people(self, kind: _Kind, actor: Entity) -> str:
         """Everything from the user to the level: live SYSTEM rows have an empty user."""
         chance = self._rng.random()
         if chance < kind.system_share:
             level = "SYSTEM" if chance > 0.002 else "GENESYS_INTERNAL"
             return f'"user":{{}},"client":{{"id":""}},"remoteIp":[],"level":"{level}"'
-        addresses = self._cast.addresses[int(self._rng.random() * len(self._cast.addresses))]
-        client = actor.id if actor in self._cast.machines else ""
+        addresses = self._pool.addresses[int(self._rng.random() * len(self._pool.addresses))]
+        client = actor.id if actor in self._pool.machines else ""
         return (
             f'"user":{actor.json},"client":{{"id":"{client}"}},"remoteIp":{addresses},'
             '"level":"USER"'
         )
 
     def _message(self) -> str:
-        messages = self._cast.messages
+        messages = self._pool.messages
         chance = self._rng.random()
         if chance > 0.4:
             return ""
@@ -188,34 +196,34 @@ class _Scribe:
         return (
             f'{{"correlationId":"{deed.correlation}","auditType":"{kind.entity_type.upper()}",'
             f'"userid":"{deed.actor.id}","sourceService":"{kind.service}",'
-            f'"organizationId":"{self._cast.home}","requestId":"{deed.correlation}-1"}}'
+            f'"organizationId":"{self._pool.home}","requestId":"{deed.correlation}-1"}}'
         )
 
     def _entity_changes(self) -> str:
-        rng, pool = self._rng, self._cast.entity_changes
+        rng, pool = self._rng, self._pool.entity_changes
         if rng.random() > 0.12:
             return "[]"
         return listed([pool[int(rng.random() * len(pool))] for _ in range(1 + rng.randrange(4))])
 
 
-def _kinds(rng: Random, cast: Cast) -> list[_Kind]:
+def _kinds(rng: Random, pool: EntityPool) -> list[_Kind]:
     """Every kind as often as it is frequent: a fair draw from the list is a weighted one."""
     result = []
     for service in SERVICES:
         shares = _falling(len(service.entities), 4 * service.share)
         for entity, share in zip(service.entities, shares, strict=True):
-            found = things(rng, entity.name, 40 if share > 200 else 8)
+            found = make_entities(rng, entity.name, 40 if share > 200 else 8)
             for action, often in zip(
                 entity.actions, _falling(len(entity.actions), share), strict=True
             ):
-                result += [_kind(cast, service, entity.name, action, found)] * often
+                result += [_kind(pool, service, entity.name, action, found)] * often
     return result
 
 
 def _kind(
-    cast: Cast, service: Service, entity_type: str, action: str, found: tuple[Thing, ...]
+    pool: EntityPool, service: Service, entity_type: str, action: str, found: tuple[Entity, ...]
 ) -> _Kind:
-    changes = cast.deleted if action in _GONE else cast.created if action in _NEW else cast.updated
+    changes = pool.deleted if action in _GONE else pool.created if action in _NEW else pool.updated
     return _Kind(
         service.name,
         entity_type,
@@ -223,7 +231,7 @@ def _kind(
         _SYSTEM_SHARE.get(service.name, 0.5),
         found,
         changes,
-        PECULIAR.get((service.name, entity_type, action)),
+        SPECIAL_CASES.get((service.name, entity_type, action)),
     )
 
 

@@ -18,12 +18,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from etl import wire
 from etl.simulator import queries, realtime
-from etl.simulator.answers import Answer, told
-from etl.simulator.asking import Body, expanded, page_size
-from etl.simulator.delivering import Delivery, with_transport
+from etl.simulator.answers import Answer, json_answer
+from etl.simulator.errors import ApiError, HtmlPage, bad_request, not_found, not_json, too_many
+from etl.simulator.network_faults import Delivery, with_transport
+from etl.simulator.operation_faults import refuse_permission, refuse_request
 from etl.simulator.organization import Organization
-from etl.simulator.refusals import Refused, Unspeakable, bad_request, not_found, not_json, too_many
-from etl.simulator.striking import deny, interrupt
+from etl.simulator.query_request import Body, expanded, page_size
 from etl.simulator.tokens import credentials
 
 Operation = Callable[[Request], Awaitable[Answer]]
@@ -53,10 +53,10 @@ def application(organization: Organization) -> ASGIApp:
         Route(f"{queries.DOWNLOAD_PATH}/{{transaction_id}}", api.open("download", api.download)),
     ]
     app = Starlette(routes=routes, exception_handlers={HTTPException: api.unknown})
-    return with_transport(_far_away(app, organization))
+    return with_transport(_with_latency(app, organization))
 
 
-def _far_away(app: ASGIApp, organization: Organization) -> ASGIApp:
+def _with_latency(app: ASGIApp, organization: Organization) -> ASGIApp:
     """`app`, reached only after the organisation's latency."""
 
     async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
@@ -90,12 +90,12 @@ class _Api:
             try:
                 headers |= self._admitted(request)
                 if not open_to_all:
-                    deny(organization.faults)
+                    refuse_permission(organization.faults)
                 answer = await operation(request)
-            except Refused as refusal:
-                answer = told(refusal.status, refusal.body(correlation))
+            except ApiError as refusal:
+                answer = json_answer(refusal.status, refusal.body(correlation))
                 headers |= refusal.headers
-            except Unspeakable as failure:
+            except HtmlPage as failure:
                 return self._response(failure.status, failure.page.encode(), {}, "text/html")
             headers[wire.CORRELATION_HEADER] = correlation
             return self._delivered(
@@ -112,12 +112,12 @@ class _Api:
             organization.requests[name] += 1
             nth = organization.requests[name]
             try:
-                interrupt(organization.faults, nth, organization.allowed)
+                refuse_request(organization.faults, nth, organization.allowed)
                 return self._delivered(await operation(request), nth)
-            except Refused as refusal:
-                answer = told(refusal.status, refusal.body(str(uuid4())))
+            except ApiError as refusal:
+                answer = json_answer(refusal.status, refusal.body(str(uuid4())))
                 return self._response(answer.status, answer.body, refusal.headers)
-            except Unspeakable as failure:
+            except HtmlPage as failure:
                 return self._response(failure.status, failure.page.encode(), {}, "text/html")
 
         return endpoint
@@ -134,14 +134,16 @@ class _Api:
         headers = {wire.CORRELATION_HEADER: str(uuid4())}
         grant = form.get("grant_type") or request.query_params.get("grant_type")
         if grant != "client_credentials":
-            answer = told(400, _oauth_error("unsupported_grant_type", "grant type not supported"))
+            answer = json_answer(
+                400, _oauth_error("unsupported_grant_type", "grant type not supported")
+            )
         elif not organization.knows(*credentials(request.headers.get("authorization"), form)):
-            answer = told(400, _oauth_error("invalid_client", "authentication failed"))
+            answer = json_answer(400, _oauth_error("invalid_client", "authentication failed"))
         else:
             seconds = organization.token_seconds
             token = organization.tokens.issue(organization.now_ms(), seconds)
             body = {"access_token": token, "token_type": "bearer", "expires_in": seconds}
-            answer = told(200, body)
+            answer = json_answer(200, body)
         return self._response(answer.status, answer.body, headers)
 
     async def token_info(self, _: Request) -> Answer:
@@ -149,11 +151,11 @@ class _Api:
         organization = self._organization
         status = organization.faults.token_info_status
         if status:
-            raise Refused(status, "simulated", "The question whose token it is is not answered.")
+            raise ApiError(status, "simulated", "The question whose token it is is not answered.")
         own = {"id": organization.organization_id, "name": "Simulated"}
         client = {"id": organization.client_id, "organization": own}
         body = {"organization": own, "homeOrganization": own, "OAuthClient": client}
-        return told(200, body | {"authorizedScope": []})
+        return json_answer(200, body | {"authorizedScope": []})
 
     async def mapping(self, _: Request) -> Answer:
         """GET servicemapping."""
@@ -174,7 +176,7 @@ class _Api:
     async def results(self, request: Request) -> Answer:
         """GET query/{transactionId}/results."""
         given = request.query_params
-        asked = queries.PageAsked(
+        asked = queries.PageRequest(
             size=page_size(given.get("pageSize")),
             cursor=given.get("cursor"),
             expand=expanded(given.getlist("expand")),
@@ -208,15 +210,15 @@ class _Api:
         correlation = str(uuid4())
         refusal = not_found()
         if isinstance(error, HTTPException) and error.status_code == 405:
-            refusal = Refused(405, "method.not.allowed", "The method is not allowed.")
-        answer = told(refusal.status, refusal.body(correlation))
+            refusal = ApiError(405, "method.not.allowed", "The method is not allowed.")
+        answer = json_answer(refusal.status, refusal.body(correlation))
         return self._response(answer.status, answer.body, {wire.CORRELATION_HEADER: correlation})
 
     def _admitted(self, request: Request) -> Mapping[str, str]:
         """Count the request against its token; the headers tell where the token stands.
 
         Raises:
-            Refused: the token is not good, none of its requests are left, or a fault strikes.
+            ApiError: the token is not good, none of its requests are left, or a fault strikes.
         """
         organization = self._organization
         allowance = organization.tokens.admit(
@@ -231,8 +233,8 @@ class _Api:
                 raise too_many(allowance.allowed, allowance.reset)
             now_ms = organization.now_ms()
             organization.quota.admit(organization.faults, now_ms, allowance.allowed)
-            interrupt(organization.faults, organization.asked, allowance.allowed)
-        except Refused as refusal:
+            refuse_request(organization.faults, organization.asked, allowance.allowed)
+        except ApiError as refusal:
             refusal.headers = {**headers, **refusal.headers}
             raise
         return headers

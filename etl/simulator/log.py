@@ -18,9 +18,9 @@ from hashlib import sha256
 from operator import le
 from typing import Any, Final, Self
 
-from etl.simulator.cast import uuid, version_4
+from etl.simulator.entities import uuid, version_4
 from etl.simulator.generation import Entry, entries
-from etl.simulator.instants import milliseconds, read_instant
+from etl.simulator.timestamps import milliseconds, read_instant
 
 Record = dict[str, Any]
 

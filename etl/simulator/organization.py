@@ -10,13 +10,13 @@ from datetime import UTC, datetime, timedelta
 from secrets import compare_digest, token_hex
 from typing import Final
 
-from etl.simulator.asking import Asked
 from etl.simulator.catalogue import REALTIME_SERVICES, SERVICES
 from etl.simulator.faults import Faults
-from etl.simulator.instants import milliseconds
 from etl.simulator.log import AuditLog
-from etl.simulator.showing import Show
-from etl.simulator.striking import Quota
+from etl.simulator.log_view import LogView
+from etl.simulator.operation_faults import Quota
+from etl.simulator.query_request import QueryRequest
+from etl.simulator.timestamps import milliseconds
 from etl.simulator.tokens import Tokens
 from etl.wire import INTERVAL_DAYS_MAX, QUEUED, RATE_PER_MINUTE, RUNNING
 
@@ -40,18 +40,18 @@ class Query:
         positions: its results in the log, in the order asked for.
         created_ms: when it was created, milliseconds since 1970.
         ready_ms: when it ends.
-        fate: the state that it ends in; Running if it never ends.
+        final_state: the state that it ends in; Running if it never ends.
         pages: how many pages were read.
         forgetful: its cursors are refused.
-        spoilt: it asks for a minute that spoils it; see `Faults.bad_minute`.
+        spoilt: it includes the bad minute; see `Faults.bad_minute`.
     """
 
     id: str
-    asked: Asked
+    asked: QueryRequest
     positions: Sequence[int]
     created_ms: int
     ready_ms: int
-    fate: str
+    final_state: str
     pages: int = 0
     forgetful: bool = False
     spoilt: bool = False
@@ -59,7 +59,7 @@ class Query:
     def state(self, now_ms: int) -> str:
         """How far it is: queued for a quarter of its time, then running, then what it ends in."""
         if now_ms >= self.ready_ms:
-            return self.fate
+            return self.final_state
         queued_ms = (self.ready_ms - self.created_ms) // 4
         return QUEUED if now_ms < self.created_ms + queued_ms else RUNNING
 
@@ -128,15 +128,15 @@ class Organization:
         """Milliseconds since 1970 by its clock."""
         return milliseconds(self.now())
 
-    def show(self) -> Show:
+    def view(self) -> LogView:
         """Its audits as they are shown now."""
-        return Show(self.log, self.faults, self.now_ms(), self.began_ms)
+        return LogView(self.log, self.faults, self.now_ms(), self.began_ms)
 
     def truth(self, start: datetime, end: datetime) -> Iterator[list[bytes]]:
         """Every audit of `[start, end)` that can be asked for now, in all forms it is shown in."""
-        show = self.show()
-        for position in show.between(milliseconds(start), milliseconds(end), None):
-            yield show.forms(position)
+        view = self.view()
+        for position in view.between(milliseconds(start), milliseconds(end), None):
+            yield view.forms(position)
 
     @property
     def allowed(self) -> int:
@@ -152,7 +152,7 @@ class Organization:
     def services(self) -> frozenset[str]:
         """Every service that may be asked for."""
         known = frozenset(service.name for service in SERVICES) | self.log.services
-        return frozenset(filter(self.show().has, known))
+        return frozenset(filter(self.view().has, known))
 
     @property
     def realtime_services(self) -> frozenset[str]:

@@ -11,22 +11,21 @@ from datetime import timedelta
 from typing import Final
 from uuid import uuid4
 
-from etl.simulator.answers import Answer, enveloped, found, records_at, told
-from etl.simulator.asking import Asked, Body, read_asked
+from etl.simulator.answers import Answer, find_positions, json_answer, records_answer, records_at
+from etl.simulator.errors import HtmlPage, bad_request, conflict, not_found, server_error, too_large
 from etl.simulator.faults import strikes
-from etl.simulator.instants import iso_utc
-from etl.simulator.masquerading import MASKS, Original
-from etl.simulator.organization import Download, Organization, Query
-from etl.simulator.refusals import (
-    Unspeakable,
-    bad_request,
-    conflict,
-    not_found,
-    server_error,
-    too_large,
+from etl.simulator.operation_faults import (
+    final_state,
+    is_spoilt,
+    page_fault,
+    refuse_interval,
+    refuse_service,
 )
+from etl.simulator.organization import Download, Organization, Query
+from etl.simulator.page_replacements import REPLACEMENTS, Original
+from etl.simulator.query_request import Body, QueryRequest, read_query_request
 from etl.simulator.shapes import downloaded, joined
-from etl.simulator.striking import fate, forbid, refuse, spoils, turn
+from etl.simulator.timestamps import iso_utc
 from etl.wire import FAILED, QUEUED, RUNNING, SUCCEEDED
 
 #: Under this path and a signature lie downloads; the vendor's lie on another host.
@@ -36,7 +35,7 @@ _DAY_MS: Final = timedelta(days=1) // timedelta(milliseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
-class PageAsked:
+class PageRequest:
     """One page of a query's results as it is asked for.
 
     Attributes:
@@ -68,11 +67,11 @@ class _Place:
 
 def create(organization: Organization, body: Body) -> Answer:
     """Create a query; its results are the audits that can be asked for now."""
-    asked = read_asked(body, organization.services, organization.days_max)
+    asked = read_query_request(body, organization.services, organization.days_max)
     faults, now = organization.faults, organization.now_ms()
-    forbid(faults, asked.service)
-    spoilt = spoils(faults, asked.start_ms, asked.end_ms, organization.began_ms)
-    refuse(faults, asked.start_ms, now, spoilt=spoilt)
+    refuse_service(faults, asked.service)
+    spoilt = is_spoilt(faults, asked.start_ms, asked.end_ms, organization.began_ms)
+    refuse_interval(faults, asked.start_ms, now, spoilt=spoilt)
     nth = len(organization.queries) + 1
     wait_ms = 0 if organization.answer_at_once else int(organization.query_seconds * 1000)
     fails = spoilt and faults.bad_minute_does == "fail"
@@ -82,12 +81,12 @@ def create(organization: Organization, body: Body) -> Answer:
         positions=_answer(organization, asked, nth),
         created_ms=now,
         ready_ms=now + wait_ms,
-        fate=FAILED if fails else fate(faults, nth),
+        final_state=FAILED if fails else final_state(faults, nth),
         forgetful=strikes(faults, "expire_cursor_every", nth),
         spoilt=spoilt,
     )
     organization.queries[query.id] = query
-    return _state(query, query.fate if organization.answer_at_once else QUEUED)
+    return _state(query, query.final_state if organization.answer_at_once else QUEUED)
 
 
 def status(organization: Organization, transaction_id: str) -> Answer:
@@ -96,20 +95,20 @@ def status(organization: Organization, transaction_id: str) -> Answer:
     return _state(query, query.state(organization.now_ms()))
 
 
-def results(organization: Organization, transaction_id: str, asked: PageAsked) -> Answer:
+def results(organization: Organization, transaction_id: str, asked: PageRequest) -> Answer:
     """A page of a query's results, or where to download many."""
     query = _query(organization, transaction_id)
     if query.state(organization.now_ms()) != SUCCEEDED:
         raise conflict()
     faults = organization.faults
     if 0 < faults.gateway_over < asked.size:
-        raise Unspeakable(faults.gateway_status)
+        raise HtmlPage(faults.gateway_status)
     if 0 < faults.too_large_over < asked.size:
         raise too_large()
     if query.spoilt and faults.bad_minute_does == "break":
         raise server_error(500)
     if query.spoilt and faults.bad_minute_does == "misshape":
-        return told(200, {"id": query.id, "pageSize": asked.size, "entities": "none"})
+        return json_answer(200, {"id": query.id, "pageSize": asked.size, "entities": "none"})
     place = _place(query, asked.cursor)
     query.pages += 1
     if asked.redirect and 0 < faults.redirect_over < len(query.positions) - place.first:
@@ -123,22 +122,22 @@ def download(organization: Organization, signature: str) -> bytes | None:
     if granted is None or organization.now_ms() >= granted.expires_ms:
         return None
     positions = granted.query.positions[granted.first : granted.last]
-    return b"[" + joined(map(organization.show().one, positions), downloaded) + b"]"
+    return b"[" + joined(map(organization.view().one, positions), downloaded) + b"]"
 
 
-def _answer(organization: Organization, asked: Asked, nth: int) -> Sequence[int]:
+def _answer(organization: Organization, asked: QueryRequest, nth: int) -> Sequence[int]:
     """What the `nth` query shows."""
     if strikes(organization.faults, "other_time_every", nth):
         start, end = asked.start_ms - _DAY_MS, asked.end_ms - _DAY_MS
         asked = replace(asked, start_ms=start, end_ms=end)
-    positions = found(organization, asked, None if asked.service is None else [asked.service])
+    positions = find_positions(organization, asked)
     if not organization.faults.shrink_again:
         return positions
     read = [query.asked for query in organization.queries.values() if query.pages]
     return array("q", (p for p in positions if p % 10 == 0 or not _was_read(organization, p, read)))
 
 
-def _was_read(organization: Organization, position: int, read: Iterable[Asked]) -> bool:
+def _was_read(organization: Organization, position: int, read: Iterable[QueryRequest]) -> bool:
     event_ms = organization.log.event_ms(position if position >= 0 else ~position)
     return any(asked.start_ms <= event_ms < asked.end_ms for asked in read)
 
@@ -154,7 +153,7 @@ def _query(organization: Organization, transaction_id: str) -> Query:
 def _state(query: Query, state: str) -> Answer:
     going_on = state in {QUEUED, RUNNING}
     head = {"id": query.id, "state": state, "startDate": iso_utc(query.created_ms)}
-    return told(202 if going_on else 200, {**head, **query.asked.echo})
+    return json_answer(202 if going_on else 200, {**head, **query.asked.echo})
 
 
 def _place(query: Query, cursor: str | None) -> _Place:
@@ -170,32 +169,32 @@ def _place(query: Query, cursor: str | None) -> _Place:
     return _Place(first, page)
 
 
-def _page(organization: Organization, query: Query, asked: PageAsked, place: _Place) -> Answer:
-    turns = turn(organization.faults, place.page)
-    first = place.first - min(turns.overlaps, place.first, asked.size - 1)
-    last = place.first if turns.empty else min(first + asked.size, len(query.positions))
-    first = place.first if turns.empty else first
+def _page(organization: Organization, query: Query, asked: PageRequest, place: _Place) -> Answer:
+    fault = page_fault(organization.faults, place.page)
+    first = place.first - min(fault.overlaps, place.first, asked.size - 1)
+    last = place.first if fault.empty else min(first + asked.size, len(query.positions))
+    first = place.first if fault.empty else first
     head: dict[str, object] = {"id": query.id, "pageSize": asked.size}
     records = records_at(organization, query.positions[first:last], expand=asked.expand)
-    if _is_masked(organization, place.page):
+    if _is_replaced(organization, place.page):
         original = Original(head, records, _state(query, SUCCEEDED))
-        return MASKS[organization.faults.no_page_is](original)
-    following = place if turns.repeats else _Place(last, place.page + 1)
-    if turns.returns:
+        return REPLACEMENTS[organization.faults.no_page_is](original)
+    following = place if fault.repeats else _Place(last, place.page + 1)
+    if fault.returns:
         following = _Place(place.first, place.page + 1)
-    trails = turns.trails and place.first < last
-    goes_on = turns.repeats or turns.returns or turns.empty or trails
+    trails = fault.trails and place.first < last
+    goes_on = fault.repeats or fault.returns or fault.empty or trails
     if goes_on or last < len(query.positions):
         head["cursor"] = following.cursor(query)
-    return enveloped(head, records)
+    return records_answer(head, records)
 
 
-def _is_masked(organization: Organization, page: int) -> bool:
+def _is_replaced(organization: Organization, page: int) -> bool:
     faults, nth = organization.faults, organization.requests["results"]
     return page == faults.no_page or strikes(faults, "no_page_every", nth)
 
 
-def _large(organization: Organization, query: Query, asked: PageAsked, place: _Place) -> Answer:
+def _large(organization: Organization, query: Query, asked: PageRequest, place: _Place) -> Answer:
     faults = organization.faults
     last = min(place.first + faults.download_rows, len(query.positions))
     expires_ms = organization.now_ms() + _DOWNLOAD_MS
@@ -208,4 +207,4 @@ def _large(organization: Organization, query: Query, asked: PageAsked, place: _P
     link = (
         f"{asked.base_url}{DOWNLOAD_PATH}/{query.id}?X-Amz-Expires=3600&X-Amz-Signature={signature}"
     )
-    return told(302, {**head, "downloadUrl": link})
+    return json_answer(302, {**head, "downloadUrl": link})

@@ -7,12 +7,12 @@ from array import array
 from datetime import timedelta
 from typing import Final
 
-from etl.simulator.answers import Answer, enveloped, found, records_at, told
-from etl.simulator.asking import Body, member_at, read_asked, read_number, read_order
+from etl.simulator.answers import Answer, find_positions, json_answer, records_answer, records_at
 from etl.simulator.catalogue import SERVICES
+from etl.simulator.errors import HtmlPage, bad_request, invalid_value, not_found, too_large
+from etl.simulator.operation_faults import refuse_service
 from etl.simulator.organization import Organization
-from etl.simulator.refusals import Unspeakable, bad_request, invalid_value, not_found, too_large
-from etl.simulator.striking import forbid
+from etl.simulator.query_request import Body, member_at, read_number, read_order, read_query_request
 from etl.wire import PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX, REALTIME_DAYS
 
 _WINDOW_MS: Final = timedelta(days=REALTIME_DAYS) // timedelta(milliseconds=1)
@@ -31,15 +31,15 @@ def service_mapping(organization: Organization, *, realtime: bool) -> Answer:
     ]
     uncatalogued = sorted(wanted - {service.name for service in SERVICES})
     mapping += [{"name": name, "entities": []} for name in uncatalogued]
-    return told(200, {"services": mapping})
+    return json_answer(200, {"services": mapping})
 
 
 def realtime(organization: Organization, body: Body, *, expand: bool) -> Answer:
     """A numbered page of the last 14 days of the services that the realtime query knows."""
-    asked = read_asked(body, organization.realtime_services, organization.days_max)
+    asked = read_query_request(body, organization.realtime_services, organization.days_max)
     if organization.faults.realtime_named and asked.service is None:
         raise bad_request("The serviceName is required.")
-    forbid(organization.faults, asked.service)
+    refuse_service(organization.faults, asked.service)
     number, size = (
         read_number(body, "pageNumber", 1),
         read_number(body, "pageSize", PAGE_SIZE_DEFAULT),
@@ -47,11 +47,11 @@ def realtime(organization: Organization, body: Body, *, expand: bool) -> Answer:
     if size > PAGE_SIZE_MAX:
         raise invalid_value(size, "pageSize", f"1 to {PAGE_SIZE_MAX}")
     if 0 < organization.faults.gateway_over < size:
-        raise Unspeakable(organization.faults.gateway_status)
+        raise HtmlPage(organization.faults.gateway_status)
     if 0 < organization.faults.too_large_over < size:
         raise too_large()
-    services = organization.realtime_services if asked.service is None else [asked.service]
-    positions = found(organization, asked, services, organization.now_ms() - _WINDOW_MS)
+    since_ms = organization.now_ms() - _WINDOW_MS
+    positions = find_positions(organization, asked, organization.realtime_services, since_ms)
     page = positions[(number - 1) * size : number * size]
     head = {
         "pageSize": size,
@@ -59,14 +59,14 @@ def realtime(organization: Organization, body: Body, *, expand: bool) -> Answer:
         "total": len(positions),
         "pageCount": -(-len(positions) // size),
     }
-    return enveloped(head, records_at(organization, page, expand=expand))
+    return records_answer(head, records_at(organization, page, expand=expand))
 
 
 def related(organization: Organization, body: Body, *, expand: bool) -> Answer:
     """Every audit that the action behind the given one wrote, that one included.
 
     Raises:
-        Refused: there is no such audit, or it cannot be asked for yet.
+        ApiError: there is no such audit, or it cannot be asked for yet.
     """
     identity = body.get("auditId")
     if not isinstance(identity, str) or not identity:
@@ -74,23 +74,23 @@ def related(organization: Organization, body: Body, *, expand: bool) -> Answer:
     given = _with(organization, ("id",), identity)
     if not given:
         raise not_found()
-    audit = json.loads(organization.show().one(given[0]))
+    audit = json.loads(organization.view().one(given[0]))
     transaction = member_at(audit, "initiatingAction", "transactionId")
     if isinstance(transaction, str) and transaction:
         given = _with(organization, ("initiatingAction", "transactionId"), transaction)
     positions = given[::-1] if read_order(body) else given
-    return enveloped({}, records_at(organization, positions, expand=expand))
+    return records_answer({}, records_at(organization, positions, expand=expand))
 
 
 def _with(organization: Organization, path: tuple[str, ...], value: str) -> array[int]:
     """Positions of the visible audits that have `value` at `path`."""
-    show = organization.show()
+    view = organization.view()
     candidates = organization.log.containing(json.dumps(value).encode())
     return array(
         "q",
         (
             position
-            for position in show.visible(array("q", candidates))
-            if member_at(json.loads(show.one(position)), *path) == value
+            for position in view.visible(array("q", candidates))
+            if member_at(json.loads(view.one(position)), *path) == value
         ),
     )

@@ -17,7 +17,7 @@ LOOPBACK: Final = "127.0.0.1"
 
 
 class Simulator(Organization):
-    """An organisation that can be served over HTTP; see `Organization` for what it can be told."""
+    """An organisation that can be served over HTTP; see `Organization` for its settings."""
 
     @contextmanager
     def serve(self, port: int = 0, host: str = LOOPBACK) -> Iterator[str]:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from etl.simulator.refusals import bad_token, no_token
+from etl.simulator.errors import bad_token, no_token
 from etl.wire import RATE_ALLOWED_HEADER, RATE_COUNT_HEADER, RATE_RESET_HEADER
 
 _MINUTE_MS: Final = 60_000
@@ -79,7 +79,7 @@ class Tokens:
         A minute begins with the first request after the one before has ended.
 
         Raises:
-            Refused: there is no token, or it is not good.
+            ApiError: there is no token, or it is not good.
         """
         scheme, _, token = (authorization or "").partition(" ")
         if scheme.lower() != "bearer" or not token:

@@ -13,7 +13,7 @@ from etl.model import ALL_SERVICES, Stream
 from etl.pipeline import PageProgress
 from etl.records import Audit
 from etl.simulator import AuditLog, Faults
-from etl.simulator.instants import milliseconds
+from etl.simulator.timestamps import milliseconds
 from etl.window import Window
 from tests.export.test_crashes import Died, die
 from tests.support.hostile_organization import BEGIN, LAG, World, log_with_edges

@@ -22,7 +22,7 @@ from etl.operations import export
 from etl.operations.export import Failure
 from etl.simulator import CLIENT_ID, CLIENT_SECRET, AuditLog, Simulator
 from etl.simulator.generation import Entry
-from etl.simulator.instants import milliseconds
+from etl.simulator.timestamps import milliseconds
 from etl.window import Window
 from etl.wire import PAGE_SIZE_MAX
 from tests.support.hostile_organization import LAG, Waits, resting

@@ -13,8 +13,8 @@ from click.testing import CliRunner
 from etl import wire
 from etl.cli import audit_etl
 from etl.simulator import AuditLog, Faults, Simulator
-from etl.simulator.faults import NO_PAGES, described
-from etl.simulator.masquerading import MASKS
+from etl.simulator.faults import NO_PAGES, descriptions
+from etl.simulator.page_replacements import REPLACEMENTS
 from tests.support.simulated_organization import NOW, START, HandClock, Reader, audit, ids, interval
 
 TEN = [audit(n, NOW - timedelta(hours=20 - n)) for n in range(10)]
@@ -323,7 +323,7 @@ def test_pages_are_empty_and_lead_to_more_of_them(reader: Reader, simulator: Sim
 
 
 def test_something_else_stands_in_the_place_of_a_page(reader: Reader, simulator: Simulator) -> None:
-    assert tuple(MASKS) == NO_PAGES
+    assert tuple(REPLACEMENTS) == NO_PAGES
     query = reader.created()
     other = {}
     for kind in NO_PAGES:
@@ -551,6 +551,6 @@ def test_a_fault_that_is_unknown_is_refused_with_the_nearest(text: str, says: st
 def test_every_fault_is_told_of_in_the_help_of_simulate() -> None:
     shown = " ".join(CliRunner().invoke(audit_etl, ["simulate", "--help"]).output.split())
 
-    assert [fault.name for fault in described()] == [field.name for field in fields(Faults)]
-    for fault in described():
+    assert [fault.name for fault in descriptions()] == [field.name for field in fields(Faults)]
+    for fault in descriptions():
         assert f"{fault.name} {fault.does}" in shown

@@ -151,7 +151,7 @@ def test_a_query_tells_what_it_was_asked(reader: Reader) -> None:
     asked = {
         "interval": interval(),
         "serviceName": "Directory",
-        "filters": [{"property": "EntityType", "value": "User"}],
+        "filters": [],
         "sort": ASCENDING,
     }
 
@@ -180,34 +180,6 @@ def test_a_query_for_a_service_finds_its_audits_only(reader: Reader, log: AuditL
 
 
 @pytest.mark.parametrize(
-    ("wanted", "found"),
-    [
-        ({"EntityType": "Queue"}, [0, 1, 2]),
-        ({"EntityType": "Queue", "Action": "Update"}, [0, 2]),
-        ({"EntityType": "Queue", "EntityId": "q1"}, [0, 1]),
-        ({"UserId": "u1"}, [0]),
-        ({"ClientId": "c1", "UserId": "u1"}, []),
-        ({"TrusteeOrganizationId": "o1"}, [3]),
-    ],
-)
-def test_an_audit_must_meet_every_filter(
-    clock: HandClock, wanted: dict[str, str], found: list[int]
-) -> None:
-    records = [
-        audit(0, NOW - timedelta(hours=4), entity={"id": "q1"}, user={"id": "u1"}),
-        audit(1, NOW - timedelta(hours=3), entity={"id": "q1"}, action="Delete", user={}),
-        audit(2, NOW - timedelta(hours=2), entity=None, client={"id": "c1"}),
-        audit(3, NOW - timedelta(hours=1), entityType="User", userHomeOrgId="o1"),
-    ]
-    filters = [{"property": name, "value": value} for name, value in wanted.items()]
-    with (
-        AuditLog.of((record, START) for record in records) as log,
-        read(Simulator(log=log, clock=clock)) as reader,
-    ):
-        assert reader.audits(filters=filters) == [records[number] for number in found]
-
-
-@pytest.mark.parametrize(
     ("body", "code", "says"),
     [
         ({"interval": None}, "bad.request", "does not exceed 31 days."),
@@ -216,14 +188,7 @@ def test_an_audit_must_meet_every_filter(
         ({"interval": "2026-05-01T00:00:00Z"}, "invalid.date", "yyyy-MM-ddTHH:mm:ss.SSSZ"),
         ({"interval": "yesterday/today"}, "invalid.date", "yyyy-MM-ddTHH:mm:ss.SSSZ"),
         ({"serviceName": "directory"}, "invalid.value", "[directory] is not valid"),
-        (
-            {"filters": [{"property": "EntityId", "value": "x"}]},
-            "bad.request",
-            "IllegalQueryException [When supplying an entityId you must also supply entityType]",
-        ),
-        ({"filters": [{"property": "Action", "value": "x"}]}, "bad.request", "IllegalQuery"),
-        ({"filters": [{"property": "ServiceName", "value": "x"}]}, "invalid.value", "Service"),
-        ({"filters": [{"property": "UserId", "value": ["x"]}]}, "invalid.value", "['x']"),
+        ({"filters": [{"property": "UserId", "value": "x"}]}, "bad.request", "filters"),
         ({"sort": [{"name": "Timestamp", "sortOrder": "up"}]}, "invalid.value", "ascending"),
         ({"sort": [{"name": "eventDate", "sortOrder": "ascending"}]}, "invalid.value", "Time"),
     ],

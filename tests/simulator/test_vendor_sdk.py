@@ -168,20 +168,6 @@ def test_the_vendors_sdk_is_told_what_was_wrong(audits: vendor.AuditApi) -> None
     assert '"code":"not.found"' in caught.value.body
 
 
-def test_the_vendors_sdk_reads_what_a_filter_lets_through(
-    audits: vendor.AuditApi, log: AuditLog
-) -> None:
-    wanted = vendor.AuditQueryFilter()
-    wanted.pcProperty, wanted.value = "EntityType", "Queue"
-    body = _asked(vendor.AuditQueryRequest, service_name="ContactCenter", filters=[wanted])
-
-    found = _read(audits, audits.post_audits_query(body).id)
-
-    truth = [t for t in log.truth(START, END, NOW) if t["serviceName"] == "ContactCenter"]
-    assert ids(t for t in truth if t["entityType"] == "Queue") == [audit.id for audit in found]
-    assert 0 < len(found) < len(truth)
-
-
 def test_the_vendors_sdk_finds_late_audits_with_a_later_query(
     audits: vendor.AuditApi, simulator: Simulator, log: AuditLog
 ) -> None:

@@ -35,8 +35,8 @@ from etl.operations.verify import Verdict
 from etl.records import Audit, normalise
 from etl.simulator import CLIENT_ID, CLIENT_SECRET, AuditLog, Simulator
 from etl.simulator.generation import Entry, entries
-from etl.simulator.instants import milliseconds
 from etl.simulator.shapes import downloaded
+from etl.simulator.timestamps import milliseconds
 from etl.window import Window
 from tests.conftest import Place
 from tests.support.fault_matrix import Cell

@@ -18,7 +18,7 @@ from etl.database.schema import receipts
 from etl.destinations.lake.staging import Staging
 from etl.ledger import leases
 from etl.simulator import Faults
-from etl.simulator.instants import milliseconds
+from etl.simulator.timestamps import milliseconds
 from etl.window import Window
 from tests.export.test_crashes import Died, die, dying_at
 from tests.support.fault_matrix import ALONE, CELLS, Cell

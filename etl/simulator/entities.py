@@ -66,7 +66,7 @@ def version_4(bits: int) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Thing:
+class Entity:
     """A person, a queue, a flow: its id and its reference as JSON text."""
 
     id: str
@@ -74,8 +74,8 @@ class Thing:
 
 
 @dataclass(frozen=True, slots=True)
-class Cast:
-    """An organisation's people and things, the same for one seed.
+class EntityPool:
+    """What the audits of an organisation draw from: people, things, changes; one for each seed.
 
     Attributes:
         home: id of the organisation.
@@ -88,8 +88,8 @@ class Cast:
     """
 
     home: str
-    users: tuple[Thing, ...]
-    machines: tuple[Thing, ...]
+    users: tuple[Entity, ...]
+    machines: tuple[Entity, ...]
     addresses: tuple[str, ...]
     created: tuple[str, ...]
     updated: tuple[str, ...]
@@ -99,12 +99,12 @@ class Cast:
 
 
 @lru_cache(maxsize=8)
-def cast_of(seed: int) -> Cast:
-    """The cast that belongs to `seed`."""
+def pool_of(seed: int) -> EntityPool:
+    """The pool that belongs to `seed`."""
     rng = Random(f"cast {seed}")  # noqa: S311 - repeatable, and nothing here is a secret
     users = tuple(_user(rng, number) for number in range(240))
     changes = [_change(rng, users) for _ in range(600)]
-    return Cast(
+    return EntityPool(
         home=random_uuid(rng),
         users=users,
         machines=tuple(_machine(rng) for _ in range(9)),
@@ -117,8 +117,8 @@ def cast_of(seed: int) -> Cast:
     )
 
 
-def things(rng: Random, kind: str, count: int) -> tuple[Thing, ...]:
-    """Entities of one type; some have a name and a link, some not."""
+def make_entities(rng: Random, kind: str, count: int) -> tuple[Entity, ...]:
+    """EntityPool of one type; some have a name and a link, some not."""
     result = []
     for _ in range(count):
         identity = random_uuid(rng)
@@ -127,7 +127,7 @@ def things(rng: Random, kind: str, count: int) -> tuple[Thing, ...]:
             reference["name"] = rng.choice(["", _title(rng), _title(rng), _title(rng)])
         if rng.random() < 0.6:
             reference["selfUri"] = f"/api/v2/{kind.lower()}s/{identity}"
-        result.append(Thing(identity, text(reference)))
+        result.append(Entity(identity, text(reference)))
     return tuple(result)
 
 
@@ -139,16 +139,16 @@ def _person(rng: Random) -> str:
     return f"{rng.choice(_GIVEN)} {rng.choice(_FAMILY)}"
 
 
-def _user(rng: Random, number: int) -> Thing:
+def _user(rng: Random, number: int) -> Entity:
     identity = random_uuid(rng)
     name = _ODD_NAMES[number] if number < len(_ODD_NAMES) else _person(rng)
     link = f"/api/v2/users/{identity}"
-    return Thing(identity, text({"id": identity, "name": name, "selfUri": link}))
+    return Entity(identity, text({"id": identity, "name": name, "selfUri": link}))
 
 
-def _machine(rng: Random) -> Thing:
+def _machine(rng: Random) -> Entity:
     identity = random_uuid(rng)
-    return Thing(identity, text({"id": identity}))
+    return Entity(identity, text({"id": identity}))
 
 
 def _addresses(rng: Random) -> str:
@@ -162,7 +162,7 @@ def _stamp(rng: Random) -> str:
     return f"2026-0{rng.randrange(1, 7)}-{day:02}T{hour:02}:{minute:02}:00.000Z"
 
 
-def _change(rng: Random, users: tuple[Thing, ...]) -> tuple[str, Values]:
+def _change(rng: Random, users: tuple[Entity, ...]) -> tuple[str, Values]:
     """A property's name with the values before and after."""
     makers: list[tuple[str, Callable[[], str]]] = [
         ("name", lambda: _title(rng)),

@@ -1,4 +1,4 @@
-"""What a client asks for: intervals, filters and order, read from a body or refused."""
+"""Read the interval, service, order and page that a request asks for, or refuse it."""
 
 from __future__ import annotations
 
@@ -7,26 +7,16 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
-from etl.simulator.instants import milliseconds, read_instant
-from etl.simulator.refusals import (
+from etl.simulator.errors import (
     bad_request,
-    illegal_query,
     invalid_date,
     invalid_parameter,
     invalid_value,
     too_long,
 )
+from etl.simulator.timestamps import milliseconds, read_instant
 from etl.wire import PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX
 
-#: Where an audit has what a filter compares, for each property that the contract lists.
-_PATHS: Final[Mapping[str, tuple[str, ...]]] = {
-    "UserId": ("user", "id"),
-    "TrusteeOrganizationId": ("userHomeOrgId",),
-    "ClientId": ("client", "id"),
-    "Action": ("action",),
-    "EntityType": ("entityType",),
-    "EntityId": ("entity", "id"),
-}
 #: The contract lists the long words; the short ones were accepted by a live organisation.
 _DESCENDING: Final = {"ascending": False, "descending": True, "asc": False, "desc": True}
 
@@ -34,14 +24,13 @@ Body = Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class QueryRequest:
     """A query as it is understood.
 
     Attributes:
         start_ms: start of the interval, inside, milliseconds since 1970.
         end_ms: end of the interval, outside.
         service: the one service asked for; None for all.
-        filters: all of which an audit must meet.
         descending: the newest first.
         echo: the members of the body that the organisation's answers repeat.
     """
@@ -49,12 +38,11 @@ class Asked:
     start_ms: int
     end_ms: int
     service: str | None
-    filters: Mapping[str, str]
     descending: bool
     echo: Body
 
 
-def read_asked(body: Body, services: Collection[str], days_max: int) -> Asked:
+def read_query_request(body: Body, services: Collection[str], days_max: int) -> QueryRequest:
     """The query in a request's body.
 
     Args:
@@ -63,21 +51,21 @@ def read_asked(body: Body, services: Collection[str], days_max: int) -> Asked:
         days_max: no interval may be longer.
 
     Raises:
-        Refused: it cannot be understood, or is not allowed.
+        ApiError: it cannot be understood, or is not allowed.
     """
     start_ms, end_ms = _interval(body.get("interval"), days_max)
     service = body.get("serviceName")
     if service is not None and service not in services:
         raise invalid_value(service, "serviceName", ", ".join(sorted(services)))
-    filters = _filters(body.get("filters") or [])
-    echo = {"interval": body["interval"], "filters": body.get("filters") or []}
+    if body.get("filters"):
+        raise bad_request("The simulator does not support filters.")
+    echo = {"interval": body["interval"], "filters": []}
     echo |= {"serviceName": service} if service is not None else {}
     echo["sort"] = body.get("sort") or []
-    return Asked(
+    return QueryRequest(
         start_ms,
         end_ms,
         None if service is None else str(service),
-        filters,
         read_order(body),
         echo,
     )
@@ -128,11 +116,6 @@ def expanded(values: Collection[str]) -> bool:
     return bool(values)
 
 
-def meets(record: object, filters: Mapping[str, str]) -> bool:
-    """Whether an audit meets every filter; the texts are compared exactly."""
-    return all(member_at(record, *_PATHS[name]) == value for name, value in filters.items())
-
-
 def member_at(record: object, *path: str) -> object:
     """The member of decoded JSON that `path` leads to; None if there is none."""
     for name in path:
@@ -155,22 +138,3 @@ def _interval(text: object, days_max: int) -> tuple[int, int]:
     if end_ms - start_ms > timedelta(days=days_max) // timedelta(milliseconds=1):
         raise too_long(days_max)
     return start_ms, end_ms
-
-
-def _filters(items: object) -> Mapping[str, str]:
-    if not isinstance(items, list):
-        raise bad_request("The filters must be a list.")
-    filters = {}
-    for item in items:
-        if not isinstance(item, Mapping):
-            raise bad_request("A filter must have a property and a value.")
-        name, value = item.get("property"), item.get("value")
-        if name not in _PATHS:
-            raise invalid_value(name, "AuditQueryFilter.property", ", ".join(_PATHS))
-        if not isinstance(value, str):
-            raise invalid_value(value, "AuditQueryFilter.value", "one text")
-        filters[str(name)] = value
-    for name, word in (("EntityId", "entityId"), ("Action", "action")):
-        if name in filters and "EntityType" not in filters:
-            raise illegal_query(f"When supplying an {word} you must also supply entityType")
-    return filters

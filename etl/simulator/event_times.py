@@ -12,7 +12,7 @@ from math import exp, log
 from random import Random
 from typing import Final
 
-from etl.simulator.cast import version_4
+from etl.simulator.entities import version_4
 
 _HOUR: Final = 3600
 _WORKDAY: Final = (
@@ -51,7 +51,7 @@ _LATE_SECONDS: Final = (15 * 60, 10 * 24 * _HOUR)
 ID_BITS: Final = 128
 
 
-def moments(rng: Random, count: int, start: int, end: int) -> list[int]:
+def event_keys(rng: Random, count: int, start: int, end: int) -> list[int]:
     """`count` sorted numbers, each a second of `[start, end)` above the 128 bits of an id.
 
     Args:
@@ -67,7 +67,7 @@ def moments(rng: Random, count: int, start: int, end: int) -> list[int]:
         place = rng.random() * bounds[-1]
         hour = hours[min(bisect_right(bounds, place), len(hours) - 1)]
         first, last = max(hour, start), min(hour + _HOUR, end)
-        second = max(start, _drawn_back(rng, first + int(rng.random() * (last - first))))
+        second = max(start, _at_edge(rng, first + int(rng.random() * (last - first))))
         result.extend(
             second << ID_BITS | version_4(rng.getrandbits(ID_BITS)) for _ in range(_burst(rng))
         )
@@ -92,7 +92,7 @@ def _weight(hour: int, start: int, end: int) -> float:
     return weights[moment.hour] * (min(hour + _HOUR, end) - max(hour, start)) / _HOUR
 
 
-def _drawn_back(rng: Random, second: int) -> int:
+def _at_edge(rng: Random, second: int) -> int:
     chance = rng.random()
     for share, length in _EDGES:
         if chance < share:

@@ -7,16 +7,16 @@ from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Final
 
-from etl.simulator.distorting import distorted, distorts, twin
 from etl.simulator.faults import Faults, strikes
 from etl.simulator.log import AuditLog
+from etl.simulator.record_faults import any_on, twin, with_faults
 
 _HOUR_MS: Final = timedelta(hours=1) // timedelta(milliseconds=1)
 #: Late audits are late by so many different lengths.
 _LATENESSES: Final = 97
 
 
-class Show:
+class LogView:
     """A log as an organisation with `faults` shows it at one moment.
 
     A position below zero stands for the twin of the audit at `~position`.
@@ -69,12 +69,12 @@ class Show:
     def one(self, position: int) -> bytes:
         """The record at `position`."""
         own = position if position >= 0 else ~position
-        record = distorted(self._faults, own + 1, self._log.one(own))
+        record = with_faults(self._faults, own + 1, self._log.one(own))
         return record if position >= 0 else twin(record)
 
     def text(self, positions: Sequence[int]) -> bytes:
         """The records at `positions`, with commas between them."""
-        if not distorts(self._faults) and not self._faults.twin_every:
+        if not any_on(self._faults) and not self._faults.twin_every:
             return self._log.text(positions)
         return b",".join(map(self.one, positions))
 

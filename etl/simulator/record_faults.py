@@ -10,7 +10,7 @@ from typing import Any, Final
 from etl.simulator.faults import Faults, strikes
 
 Record = dict[str, Any]
-Distortion = Callable[[Random, Record], None]
+RecordFault = Callable[[Random, Record], None]
 
 #: What a megabyte more weighs.
 HUGE_BYTES: Final = 1_000_000
@@ -37,9 +37,9 @@ _OTHER_TYPES: Final[tuple[object, ...]] = (
 _NEEDED: Final = frozenset({"id", "eventDate"})
 
 
-def distorted(faults: Faults, nth: int, record: bytes) -> bytes:
+def with_faults(faults: Faults, nth: int, record: bytes) -> bytes:
     """The `nth` audit of a log, counted from 1, as it is shown."""
-    struck = [apply for name, apply in _DISTORTIONS.items() if strikes(faults, name, nth)]
+    struck = [apply for name, apply in _FAULTS.items() if strikes(faults, name, nth)]
     if not struck:
         return record
     members: Any = json.loads(record)
@@ -58,9 +58,9 @@ def twin(record: bytes) -> bytes:
     return encoded(members | {"action": "Twin", "propertyChanges": changes})
 
 
-def distorts(faults: Faults) -> bool:
+def any_on(faults: Faults) -> bool:
     """Whether any record may be shown otherwise than it was written."""
-    return any(getattr(faults, name) for name in _DISTORTIONS)
+    return any(getattr(faults, name) for name in _FAULTS)
 
 
 def encoded(value: object) -> bytes:
@@ -126,7 +126,7 @@ def _some(rng: Random, record: Record) -> list[str]:
 
 
 #: In the order in which they are applied, so that none undoes what another has done to the record.
-_DISTORTIONS: Final[dict[str, Distortion]] = {
+_FAULTS: Final[dict[str, RecordFault]] = {
     "unknown_every": _unknown,
     "odd_text_every": _odd_text,
     "huge_every": _huge,

@@ -79,7 +79,7 @@ def _part(content: bytes | memoryview, *, more: bool) -> Message:
 
 
 def _reset(transport: asyncio.Transport) -> None:
-    """Close the connection so that the other side is told of a reset, not of an end."""
+    """Close the connection so that the other side sees a reset, not an end of the answer."""
     at_once = struct.pack("ii", 1, 0)
     transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
     transport.abort()

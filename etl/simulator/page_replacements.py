@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import NAMESPACE_OID, uuid5
 
-from etl.simulator.answers import Answer, enveloped, told
-from etl.simulator.refusals import server_error
+from etl.simulator.answers import Answer, json_answer, records_answer
+from etl.simulator.errors import server_error
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,34 +27,34 @@ class Original:
 
 
 def _error(page: Original) -> Answer:
-    return told(200, {**server_error(500).body("no-page"), "id": page.head["id"]})
+    return json_answer(200, {**server_error(500).body("no-page"), "id": page.head["id"]})
 
 
 def _other(page: Original) -> Answer:
-    return enveloped({**page.head, "id": str(uuid5(NAMESPACE_OID, "another"))}, page.records)
+    return records_answer({**page.head, "id": str(uuid5(NAMESPACE_OID, "another"))}, page.records)
 
 
 def _realtime(page: Original) -> Answer:
     head = {"pageSize": page.head["pageSize"], "pageNumber": 1, "total": 1, "pageCount": 1}
-    return enveloped(head, page.records)
+    return records_answer(head, page.records)
 
 
 def _twice(page: Original) -> Answer:
-    body = enveloped(page.head, page.records).body
+    body = records_answer(page.head, page.records).body
     return Answer(200, body.removesuffix(b"}") + b',"entities":[]}')
 
 
 def _latin(page: Original) -> Answer:
-    body = enveloped(page.head, page.records).body
+    body = records_answer(page.head, page.records).body
     return Answer(200, body.replace(b'"id":"', b'"id":"\xfc', 2))
 
 
-MASKS: Final[Mapping[str, Callable[[Original], Answer]]] = {
-    "bare": lambda page: told(200, page.head),
-    "null": lambda page: told(200, {**page.head, "entities": None}),
+REPLACEMENTS: Final[Mapping[str, Callable[[Original], Answer]]] = {
+    "bare": lambda page: json_answer(200, page.head),
+    "null": lambda page: json_answer(200, {**page.head, "entities": None}),
     "state": lambda page: Answer(200, page.state.body),
     "error": _error,
-    "values": lambda page: told(200, {**page.head, "entities": ["a", "b", None]}),
+    "values": lambda page: json_answer(200, {**page.head, "entities": ["a", "b", None]}),
     "other": _other,
     "realtime": _realtime,
     "twice": _twice,

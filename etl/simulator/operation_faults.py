@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from etl.simulator.faults import Faults, strikes
-from etl.simulator.refusals import (
-    Refused,
-    Unspeakable,
+from etl.simulator.errors import (
+    ApiError,
+    HtmlPage,
     bad_request,
     no_permission,
     server_error,
     too_many,
 )
+from etl.simulator.faults import Faults, strikes
 from etl.wire import CANCELLED, FAILED, RUNNING, SUCCEEDED
 
 _MINUTE_MS: Final = 60_000
@@ -31,7 +31,7 @@ class Quota:
         """Count a request, or refuse it.
 
         Raises:
-            Refused: the quota is spent; with the seconds that are left.
+            ApiError: the quota is spent; with the seconds that are left.
         """
         if not faults.quota:
             return
@@ -45,7 +45,7 @@ class Quota:
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class PageFault:
     """What one page does in place of the usual.
 
     Attributes:
@@ -63,34 +63,34 @@ class Turn:
     overlaps: int = 0
 
 
-def interrupt(faults: Faults, nth: int, allowed: int) -> None:
+def refuse_request(faults: Faults, nth: int, allowed: int) -> None:
     """Refuse the `nth` request of its kind, counted from 1, if a fault strikes it.
 
     Raises:
-        Refused: as the vendor would say it.
-        Unspeakable: as a proxy before it would.
+        ApiError: as the vendor would say it.
+        HtmlPage: as a proxy before it would.
     """
     if strikes(faults, "html_error_every", nth):
-        raise Unspeakable(502)
+        raise HtmlPage(502)
     if strikes(faults, "html_page_every", nth):
-        raise Unspeakable(200)
+        raise HtmlPage(200)
     if strikes(faults, "server_error_every", nth):
         raise server_error(faults.server_error_status)
     if strikes(faults, "too_many_requests_every", nth):
         raise too_many(allowed, faults.retry_after, header=not faults.retry_after_unsaid)
 
 
-def deny(faults: Faults) -> None:
+def refuse_permission(faults: Faults) -> None:
     """Refuse whatever is asked of the API if the client lacks the permission.
 
     Raises:
-        Refused: it does.
+        ApiError: it does.
     """
     if faults.deny_permission:
         raise no_permission()
 
 
-def fate(faults: Faults, nth: int) -> str:
+def final_state(faults: Faults, nth: int) -> str:
     """The state that the organisation's `nth` query ends in; Running if it never ends."""
     if strikes(faults, "stuck_query_every", nth):
         return RUNNING
@@ -101,29 +101,29 @@ def fate(faults: Faults, nth: int) -> str:
     return SUCCEEDED
 
 
-def spoils(faults: Faults, start_ms: int, end_ms: int, began_ms: int) -> bool:
-    """Whether a query for that interval asks for a minute that spoils it."""
+def is_spoilt(faults: Faults, start_ms: int, end_ms: int, began_ms: int) -> bool:
+    """Whether a query for that interval includes the bad minute."""
     bad_ms = (began_ms // _MINUTE_MS - faults.bad_minute) * _MINUTE_MS
     until_ms = bad_ms + faults.bad_minutes * _MINUTE_MS
     return faults.bad_minute > 0 and start_ms < until_ms and bad_ms < end_ms
 
 
-def refuse(faults: Faults, start_ms: int, now_ms: int, *, spoilt: bool) -> None:
+def refuse_interval(faults: Faults, start_ms: int, now_ms: int, *, spoilt: bool) -> None:
     """Refuse an interval that the organisation does not take.
 
     The vendor's words for one that is too old are not known.
 
     Raises:
-        Refused: it begins too long ago, or asks for a minute that is refused.
+        ApiError: it begins too long ago, or asks for a minute that is refused.
     """
     too_old = 0 < faults.refuse_days * _DAY_MS < now_ms - start_ms
     if too_old or (spoilt and faults.bad_minute_does == "refuse"):
         raise bad_request("The interval is not available.")
 
 
-def turn(faults: Faults, page: int) -> Turn:
+def page_fault(faults: Faults, page: int) -> PageFault:
     """What the `page` of a query does, counted from 1."""
-    return Turn(
+    return PageFault(
         empty=page == faults.empty_page_with_cursor or 0 < faults.empty_pages_from <= page,
         repeats=page == faults.repeat_cursor,
         returns=0 < faults.repeat_page <= page,
@@ -132,13 +132,13 @@ def turn(faults: Faults, page: int) -> Turn:
     )
 
 
-def forbid(faults: Faults, service: str | None) -> None:
+def refuse_service(faults: Faults, service: str | None) -> None:
     """Refuse a query for a service that is closed to this client.
 
     Raises:
-        Refused: it is.
+        ApiError: it is.
     """
     if service and service == faults.forbidden_service:
-        raise Refused(
+        raise ApiError(
             403, "not.authorized", "You are not authorized to perform the requested action."
         )

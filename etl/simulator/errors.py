@@ -9,7 +9,7 @@ from etl.wire import RETRY_AFTER_HEADER, TOO_LARGE_CODE
 PERMISSION: Final = "audits:audit:view"
 
 
-class Refused(Exception):
+class ApiError(Exception):
     """The request is not granted.
 
     Attributes:
@@ -53,7 +53,7 @@ class Refused(Exception):
         return body
 
 
-class Unspeakable(Exception):
+class HtmlPage(Exception):
     """What stands before the API answers in its place, with a page for browsers.
 
     Attributes:
@@ -71,17 +71,12 @@ class Unspeakable(Exception):
         )
 
 
-def bad_request(message: str) -> Refused:
+def bad_request(message: str) -> ApiError:
     """The request makes no sense."""
-    return Refused(400, "bad.request", message)
+    return ApiError(400, "bad.request", message)
 
 
-def illegal_query(reason: str) -> Refused:
-    """A combination of filters that the audit service refuses; the text was observed."""
-    return bad_request(f"IllegalQueryException [{reason}]")
-
-
-def too_long(days_max: int) -> Refused:
+def too_long(days_max: int) -> ApiError:
     """The interval is missing or over the limit; one text for both, as observed."""
     return bad_request(
         "You must specify a search interval as part of your query that does not exceed "
@@ -89,26 +84,26 @@ def too_long(days_max: int) -> Refused:
     )
 
 
-def invalid_date() -> Refused:
+def invalid_date() -> ApiError:
     """A time that is not ISO 8601."""
     example = "yyyy-MM-ddTHH:mm:ss.SSSZ"
-    return Refused(
+    return ApiError(
         400, "invalid.date", f"Dates must be specified as ISO-8601 strings. For example: {example}"
     )
 
 
-def invalid_value(value: object, field: str, allowed: str) -> Refused:
+def invalid_value(value: object, field: str, allowed: str) -> ApiError:
     """A member of the body outside its list."""
-    return Refused(
+    return ApiError(
         400,
         "invalid.value",
         f"Value [{value}] is not valid for field type [{field}]. Allowable values are: {allowed}",
     )
 
 
-def invalid_parameter(value: str, parameter: str, allowed: str) -> Refused:
+def invalid_parameter(value: str, parameter: str, allowed: str) -> ApiError:
     """A query parameter outside its range."""
-    return Refused(
+    return ApiError(
         400,
         "invalid.query.param.value",
         f"Value [{value}] is not valid for parameter [{parameter}]. "
@@ -116,9 +111,9 @@ def invalid_parameter(value: str, parameter: str, allowed: str) -> Refused:
     )
 
 
-def too_large() -> Refused:
+def too_large() -> ApiError:
     """A page of so many records would be over the size limit."""
-    return Refused(
+    return ApiError(
         400,
         TOO_LARGE_CODE,
         "The response is over the size limit. Reduce pageSize or expand list to reduce response "
@@ -126,23 +121,23 @@ def too_large() -> Refused:
     )
 
 
-def no_token() -> Refused:
+def no_token() -> ApiError:
     """No bearer token came."""
-    return Refused(
+    return ApiError(
         401,
         "authentication.required",
         "No authentication bearer token specified in authorization header.",
     )
 
 
-def bad_token() -> Refused:
+def bad_token() -> ApiError:
     """The token is unknown or no longer good."""
-    return Refused(401, "bad.credentials", "Invalid login credentials.")
+    return ApiError(401, "bad.credentials", "Invalid login credentials.")
 
 
-def no_permission() -> Refused:
+def no_permission() -> ApiError:
     """The OAuth client's roles do not open the audits."""
-    return Refused(
+    return ApiError(
         403,
         "missing.permissions",
         "Unable to perform the requested action. You are missing the following permission(s): "
@@ -150,23 +145,23 @@ def no_permission() -> Refused:
     )
 
 
-def not_found() -> Refused:
+def not_found() -> ApiError:
     """There is no such thing, or it is gone."""
-    return Refused(404, "not.found", "The requested resource was not found.")
+    return ApiError(404, "not.found", "The requested resource was not found.")
 
 
-def conflict() -> Refused:
+def conflict() -> ApiError:
     """The query is in a state in which it has no results."""
-    return Refused(
+    return ApiError(
         409,
         "request.conflict",
         "The request conflicts with the current state of the target resource.",
     )
 
 
-def not_json() -> Refused:
+def not_json() -> ApiError:
     """The body is not declared as JSON."""
-    return Refused(
+    return ApiError(
         415,
         "unsupported.media.type",
         "Unsupported Media Type - Unsupported or incorrect media type, such as an incorrect "
@@ -174,9 +169,9 @@ def not_json() -> Refused:
     )
 
 
-def too_many(allowed: int, seconds: int, *, header: bool = True) -> Refused:
+def too_many(allowed: int, seconds: int, *, header: bool = True) -> ApiError:
     """No requests are left for this token; the text gives the seconds even without the header."""
-    return Refused(
+    return ApiError(
         429,
         "too.many.requests.retry.after",
         f"Rate limit exceeded the maximum. Retry the request in [{seconds}] seconds",
@@ -185,9 +180,9 @@ def too_many(allowed: int, seconds: int, *, header: bool = True) -> Refused:
     )
 
 
-def server_error(status: int) -> Refused:
+def server_error(status: int) -> ApiError:
     """The service fails, or is down for a moment; 502 is said by what stands before it."""
-    return Refused(status, *_SERVER_ERRORS[status])
+    return ApiError(status, *_SERVER_ERRORS[status])
 
 
 _SERVER_ERRORS: Final = {
