@@ -38,7 +38,7 @@ from etl.model import (
     kept_since,
 )
 from etl.prefetch import Prefetched
-from etl.records import Records, keyed, normalise
+from etl.records import Batch, normalise
 from etl.source import Source
 from etl.telemetry.context import carrying
 from etl.window import Window, gaps, last_piece, piece_for
@@ -48,8 +48,6 @@ _LOG = logging.getLogger(__name__)
 #: Bytes of raw JSON whose rows wait to be loaded, a page more at most: a quarter of what a
 #: transaction of SQL takes. Twice as much is hardly quicker, and 13 MiB more at the peak.
 DECODED_BYTES: Final = 4 * 1024 * 1024
-
-Decoder = Callable[[Iterable[bytes]], Records]
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +116,7 @@ class _Answer:
     at_end: int = 0
     outside: int = 0
 
-    def take(self, batch: Records) -> None:
+    def take(self, batch: Batch) -> None:
         """Count a batch."""
         times = [audit.event_date for audit in batch.audits]
         inside = [moment for moment in times if moment in self.window]
@@ -329,12 +327,8 @@ def _load(job: Job, in_flight: InFlightQuery, *, doubting: bool) -> Receipt:
         outside=lambda: answer.outside + answer.at_end,
         doubting=doubting,
     )
-    # The ledger is asked here: a thread of its own would open a connection beside the loader's.
-    decode = decoder(job.destination, job.stream, in_flight.window)
     name = f"rows of {query.query_id}"
-    decoded = Prefetched(
-        _ready(job, in_flight, decode, answer), attrgetter("size"), DECODED_BYTES, name
-    )
+    decoded = Prefetched(_ready(job, in_flight, answer), attrgetter("size"), DECODED_BYTES, name)
     batches = _watched(job, decoded, answer, doubting=doubting)
     try:
         receipt = job.destination.load(pending, batches, job.fence)
@@ -390,17 +384,9 @@ class _Ready(NamedTuple):
     progress: PageProgress | None
 
 
-def decoder(destination: AnyDestination, stream: Stream, window: Window) -> Decoder:
-    """What reads the window's records: only keys, if it was loaded before and that will do."""
-    again = destination.takes_keys and destination.ledger.loaded(stream, window)
-    return keyed if again else normalise
-
-
-def _ready(
-    job: Job, in_flight: InFlightQuery, decode: Decoder, answer: _Answer
-) -> Iterator[_Ready]:
+def _ready(job: Job, in_flight: InFlightQuery, answer: _Answer) -> Iterator[_Ready]:
     for page in in_flight.pages():
-        batch = decode(page.records)
+        batch = normalise(page.records)
         answer.take(batch)
         progress = None
         if batch.audits:

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from etl.ledger.receipts import Ledger
 from etl.model import PendingReceipt, Receipt, Stream
-from etl.records import Records
+from etl.records import Batch
 from etl.window import Window
 
 #: Raises, in a transaction that writes, if the process has lost the right to commit it.
@@ -38,10 +38,8 @@ class Destination(Protocol[Prepared]):
     ledger: Ledger
     #: Whether only one process may load at a time, whatever the stream.
     one_writer: bool
-    #: Whether of time that was loaded before it takes records of which only the key was read.
-    takes_keys: bool
 
-    def prepared(self, batch: Records) -> Prepared:
+    def prepared(self, batch: Batch) -> Prepared:
         """The batch as `load` takes it; called as soon as it is there, by another thread."""
         ...
 

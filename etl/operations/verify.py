@@ -18,7 +18,7 @@ from etl.destinations import Destination, Fence, Held, Prepared
 from etl.errors import AnswerDoubtful, DestinationUnavailable
 from etl.ledger import verifications
 from etl.model import PendingReceipt, Receipt, Stream, Verification, kept_since
-from etl.records import Records, whole
+from etl.records import Batch
 from etl.window import Window
 
 #: Of each window, so many missing and so many extra ids are told; they are counted in any case.
@@ -132,17 +132,15 @@ class Verifier(Generic[Prepared]):
     ) -> None:
         self.ledger = destination.ledger
         self.one_writer = destination.one_writer
-        self.takes_keys = False  # a verdict names services
         self._destination = destination
         self._repair = repair
         self._tell = tell
         self._comparison = _Comparison()
 
-    def prepared(self, batch: Records) -> Shown[Prepared]:
+    def prepared(self, batch: Batch) -> Shown[Prepared]:
         """See `Destination.prepared`."""
-        audits = map(whole, batch.audits)
         return Shown(
-            tuple(Held(a.id, a.event_date, a.service_name) for a in audits),
+            tuple(Held(a.id, a.event_date, a.service_name) for a in batch.audits),
             len(batch.rejects),
             self._destination.prepared(batch) if self._repair else None,
         )

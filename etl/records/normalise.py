@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import msgspec
 
 from etl.records import lenient
-from etl.records.rows import Audit, Batch, EntityChange, Keyed, PropertyChange, Records, Reject
+from etl.records.rows import Audit, Batch, EntityChange, PropertyChange, Reject
 
 #: Longer ids would not fit the primary key of every destination; the vendor's are UUIDs.
 ID_LENGTH_MAX: Final = 255
@@ -69,18 +69,7 @@ class _WireAudit(_Wire):
     client_id: _Reference | None = None
 
 
-class _WireKey(_Wire):
-    """What of a record tells it apart, in the order of `_WireAudit`."""
-
-    id: str | None = None
-    event_date: str | None = None
-    event_time: str | None = None
-
-
-Row = TypeVar("Row", bound=Keyed)
-
 _DECODER: Final = msgspec.json.Decoder(_WireAudit)
-_KEY_DECODER: Final = msgspec.json.Decoder(_WireKey)
 #: How JSON writes the character that not every database takes.
 _NUL: Final = b"\\u0000"
 _NOTHING: Final = _Reference()
@@ -88,64 +77,16 @@ _NO_MESSAGE: Final = _Message()
 _NO_ACTION: Final = _InitiatingAction()
 
 
-class Unreadable(Exception):
-    """A record of which the key could be read is no row all the same: `normalise` says why."""
-
-
 def normalise(records: Iterable[bytes]) -> Batch:
     """Rows of `records`, in their order; each record is in the batch once, as row or as reject."""
-    return Batch(*_parted(map(_row, records)))
-
-
-def keyed(records: Iterable[bytes]) -> Records:
-    """The keys of `records`, in their order, as `normalise` would give them.
-
-    It takes two fifths of the time. What does not fit the contract is normalised at once: it is a
-    row already, or a reject.
-    """
-    return Records(*_parted(map(_key, records)))
-
-
-def _parted(rows: Iterable[Row | Reject]) -> tuple[tuple[Row, ...], tuple[Reject, ...]]:
-    audits: list[Row] = []
+    audits: list[Audit] = []
     rejects: list[Reject] = []
-    for row in rows:
+    for row in map(_row, records):
         if isinstance(row, Reject):
             rejects.append(row)
         else:
             audits.append(row)
-    return tuple(audits), tuple(rejects)
-
-
-def whole(record: Keyed) -> Audit:
-    """The row of a record of `keyed`; it has the same key.
-
-    Raises:
-        Unreadable: it is a reject; text that the key's reading stepped over cannot be read.
-    """
-    if isinstance(record, Audit):
-        return record
-    try:
-        row = _audit(_DECODER.decode(record.raw), record.raw)
-    except (msgspec.MsgspecError, RecursionError):
-        row = _lenient_row(record.raw)
-    if isinstance(row, Audit) and (row.id, row.event_date) == (record.id, record.event_date):
-        return row
-    raise Unreadable
-
-
-def _key(record: bytes) -> Keyed | Reject:
-    try:
-        wire = _KEY_DECODER.decode(record)
-        plain = _is_plain(record)
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
-        return _row(record)
-    audit_id, instant = wire.id, _instant_of(wire)
-    if not plain or audit_id is None or instant is None or _flaw(audit_id, instant):
-        return _row(record)
-    if instant.tzinfo is not UTC or instant.microsecond % 1000:
-        instant = _utc_milliseconds(instant)
-    return Keyed(audit_id, instant, record)
+    return Batch(tuple(audits), tuple(rejects))
 
 
 def _row(record: bytes) -> Audit | Reject:
@@ -237,7 +178,7 @@ def _flaw(audit_id: str | None, instant: datetime | None) -> str | None:
     return None
 
 
-def _instant_of(wire: _WireAudit | _WireKey) -> datetime | None:
+def _instant_of(wire: _WireAudit) -> datetime | None:
     return lenient.as_instant(wire.event_date) or lenient.as_instant(wire.event_time)
 
 

@@ -31,30 +31,22 @@ class EntityChange(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     new_values: tuple[str | None, ...] | None = None
 
 
-class Keyed(msgspec.Struct, frozen=True, gc=False):
-    """A record of which no more was read than what tells it apart.
-
-    Attributes:
-        id: 1 to 255 characters, unique in an organisation.
-        event_date: UTC, whole milliseconds.
-        raw: the record as received, every member in it; UTF-8.
-    """
-
-    id: str
-    event_date: datetime
-    raw: bytes
-
-
-class Audit(Keyed, frozen=True, gc=False):
+class Audit(msgspec.Struct, frozen=True, gc=False):
     """One audit, with its children: a row of `audit_events` without organisation and load time.
 
     An absent, null or empty text is None; a value that is no text where text is expected is given
     as its JSON. No text holds NUL or a lone surrogate: each is replaced by U+FFFD.
 
     Attributes:
+        id: 1 to 255 characters, unique in an organisation.
+        event_date: UTC, whole milliseconds.
+        raw: the record as received, every member in it; UTF-8.
         service_name, entity_id, user_id: at most 512 characters, the whole of them in `raw`.
     """
 
+    id: str
+    event_date: datetime
+    raw: bytes
     service_name: str | None = None
     action: str | None = None
     entity_type: str | None = None
@@ -90,20 +82,13 @@ class Reject(msgspec.Struct, frozen=True):
     raw: bytes
 
 
-class Records(msgspec.Struct, frozen=True):
-    """What was read of one page's records, in its order."""
+class Batch(msgspec.Struct, frozen=True):
+    """Rows made from one page, in its order."""
 
-    audits: tuple[Keyed, ...]
+    audits: tuple[Audit, ...]
     rejects: tuple[Reject, ...] = ()
 
     @property
     def size(self) -> int:
         """How long its records' JSON is together, in bytes or about so."""
         return sum(len(a.raw) for a in self.audits) + sum(len(r.raw) for r in self.rejects)
-
-
-class Batch(Records, frozen=True):
-    """Rows made from one page, in its order."""
-
-    audits: tuple[Audit, ...]
-    rejects: tuple[Reject, ...] = ()

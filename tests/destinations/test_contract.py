@@ -23,7 +23,6 @@ from etl.destinations.sql.destination import SqlDestination
 from etl.errors import ConfigurationError, LeaseHeld, SourceUnavailable
 from etl.model import Late, Stream
 from etl.operations.tail import load_early
-from etl.pipeline import decoder
 from etl.records import Batch
 from tests.conftest import Place
 from tests.support.destination_contents import audits_in
@@ -62,26 +61,6 @@ def test_a_loaded_audit_reads_back_as_the_source_showed_it(
     assert place.audits() == audits(shown)
     assert (receipt.events, receipt.new_events, receipt.rejects, receipt.requests) == (2, 2, 0, 3)
     assert receipt.loaded_at == LOADED_AT
-
-
-def test_a_record_that_cannot_be_read_behind_its_key_costs_only_itself(
-    destination: AnyDestination, place: Place
-) -> None:
-    shown = [record("a"), record("twin", 0.2), record("z")]
-    too_deep = b"[" * 500 + b"]" * 500  # can be stepped over, and not be read
-    broken = batch(shown[1]).audits[0].raw.replace(b'"Update"', too_deep)
-    assert too_deep in broken
-    first, *others = [audit.raw for audit in batch(*shown).audits]
-    raws = [first, broken, *others]
-    load_into(destination, draft(hours(0, 1)), [batch(shown[0])])
-
-    read = decoder(destination, STREAM, hours(0, 1))
-    given = destination.prepared(read(raws))
-    receipt = destination.load(draft(hours(0, 1)), [given], unfenced)
-
-    assert place.audits() == audits(shown)
-    assert (receipt.events, receipt.new_events, receipt.rejects) == (3, 2, 1)
-    assert destination.ledger.rejects("default") == 1
 
 
 def test_loading_again_adds_what_came_late_and_leaves_what_was_there(

@@ -11,15 +11,11 @@ from hypothesis import strategies as st
 from etl.records import (
     Audit,
     EntityChange,
-    Keyed,
     PropertyChange,
     Reject,
-    Unreadable,
-    keyed,
     normalise,
-    whole,
 )
-from tests.support.samples import DOWNLOADED, in_two_steps
+from tests.support.samples import DOWNLOADED
 
 #: An export that a user ran: the empty markers of a live record, no name, no message.
 LIVE: dict[str, Any] = {
@@ -59,19 +55,15 @@ LIVE_ROW: dict[str, Any] = {
 }
 TIMED = {"id": "a", "eventDate": "2026-04-01T00:00:00Z"}
 MIDNIGHT = datetime(2026, 4, 1, tzinfo=UTC)
-#: What can be stepped over, and not be read.
-TOO_DEEP = "[" * 500 + "]" * 500
 
 
 def row(record: dict[str, Any] | str) -> Audit | Reject:
-    """What the record becomes, at once or in two steps."""
+    """What the record becomes."""
     raw = record if isinstance(record, str) else json.dumps(record)
     sent = raw.encode("utf-8", "surrogatepass")
     batch = normalise([sent])
     assert len(batch.audits) + len(batch.rejects) == 1
     found: Audit | Reject = (batch.audits + batch.rejects)[0]
-    later = in_two_steps(sent)
-    assert later == found or (later is None and isinstance(found, Reject))
     return found
 
 
@@ -88,23 +80,6 @@ def expected(**columns: Any) -> Audit:
 
 def test_a_live_record_with_empty_markers() -> None:
     assert audit(LIVE) == Audit(**LIVE_ROW, raw=json.dumps(LIVE).encode())
-
-
-def test_a_record_that_fits_the_contract_is_read_no_further_than_its_key() -> None:
-    record = json.dumps(LIVE).encode()
-
-    [found] = keyed([record]).audits
-
-    assert found == Keyed(LIVE["id"], LIVE_ROW["event_date"], record)
-    assert whole(found) == audit(LIVE)
-
-
-def test_what_cannot_be_read_behind_a_key_is_told() -> None:
-    record = json.dumps(TIMED | {"action": "?"}).replace('"?"', TOO_DEEP)
-    [found] = keyed([record.encode()]).audits
-
-    with pytest.raises(Unreadable):
-        whole(found)
 
 
 def test_a_record_with_every_member() -> None:
@@ -364,7 +339,5 @@ def test_times_are_cut_to_milliseconds_and_never_rounded(
     raw = json.dumps({"id": "a", member: text} | more).encode()
 
     [audit] = normalise([raw]).audits
-    [key] = keyed([raw]).audits
 
-    assert (audit.event_date, key.event_date) == (instant, instant)
-    assert whole(key) == audit
+    assert audit.event_date == instant

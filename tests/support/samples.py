@@ -9,8 +9,7 @@ import sqlalchemy as sa
 
 from etl.destinations import AnyDestination, Fence
 from etl.model import PendingReceipt, Receipt, Stream
-from etl.pipeline import decoder
-from etl.records import Audit, Batch, Records, Reject, Unreadable, keyed, normalise, whole
+from etl.records import Audit, Batch, normalise
 from etl.window import Window
 
 BEGIN = datetime(2026, 3, 1, tzinfo=UTC)
@@ -111,23 +110,4 @@ def load_into(
     fence: Fence = unfenced,
 ) -> Receipt:
     """Load the records of batches as the pipeline does, but in one thread."""
-
-    read = decoder(destination, of.stream, of.window)
-
-    def given(batch: Batch) -> Records:
-        """The batch, or what is read of its records if their time was loaded before."""
-        records = [audit.raw for audit in batch.audits] + [row.raw for row in batch.rejects]
-        return batch if read is normalise else read(records)
-
-    return destination.load(of, map(destination.prepared, map(given, batches)), fence)
-
-
-def in_two_steps(record: bytes) -> Audit | Reject | None:
-    """What becomes of a record whose key is read first; None if the rest cannot be read then."""
-    batch = keyed([record])
-    if batch.rejects:
-        return batch.rejects[0]
-    try:
-        return whole(batch.audits[0])
-    except Unreadable:
-        return None
+    return destination.load(of, map(destination.prepared, batches), fence)

@@ -45,7 +45,7 @@ from etl.ledger import lateness
 from etl.ledger.lateness import NOTHING, Arrived, LoadHistory, warn_of_loss
 from etl.ledger.receipts import Ledger, record
 from etl.model import PendingReceipt, Receipt, Stream
-from etl.records import Audit, Records, Reject, whole
+from etl.records import Audit, Batch, Reject
 from etl.window import Window
 
 #: The columns of which new audits are told.
@@ -85,7 +85,6 @@ class ParquetDestination:
     ) -> None:
         self.ledger = Ledger(engine)
         self.one_writer = True
-        self.takes_keys = False
         self._storage = storage
         self._engine = engine
         self._inserter = Inserter(engine.dialect)
@@ -93,9 +92,9 @@ class ParquetDestination:
         self._now = now
         self._binding = Binding(storage, engine, now)
 
-    def prepared(self, batch: Records) -> Columns:
+    def prepared(self, batch: Batch) -> Columns:
         """See `Destination.prepared`: columns cost half as much while the audits were just made."""
-        audits = sorted(map(whole, batch.audits), key=_KEY_OF)
+        audits = sorted(batch.audits, key=_KEY_OF)
         if len(set(map(_ID_OF, audits))) < len(audits):  # rarely, and grouping takes longer
             audits = [next(same) for _, same in groupby(audits, _KEY_OF)]
         rows = table_of(audits, self._now())
@@ -236,7 +235,7 @@ class ParquetDestination:
     def _keep_aside(
         self, organization: str, rejects: tuple[Reject, ...], too_large: list[AuditTooLarge]
     ) -> None:
-        def insert(group: Records) -> None:
+        def insert(group: Batch) -> None:
             def work(connection: sa.Connection) -> None:
                 now = self._now()
                 insert_rejects(connection, self._inserter, organization, group.rejects, now)
@@ -244,7 +243,7 @@ class ParquetDestination:
             if group.rejects:
                 transact(self._engine, work)
 
-        fitting(insert, Records((), rejects), too_large)
+        fitting(insert, Batch((), rejects), too_large)
 
     def _merging(
         self, staging: Staging, history: LoadHistory, partition: str

@@ -35,7 +35,7 @@ from etl.ledger import lateness
 from etl.ledger.lateness import NOTHING, Arrived, LoadHistory, warn_of_loss
 from etl.ledger.receipts import Ledger, record
 from etl.model import ALL_SERVICES, PendingReceipt, Receipt, Stream
-from etl.records import Audit, Keyed, Records, whole
+from etl.records import Audit, Batch
 from etl.window import Window
 
 #: Raw JSON of one transaction's audits: about 10,000 of the vendor's usual size. Half as
@@ -122,16 +122,15 @@ class SqlDestination:
     def __init__(self, engine: sa.Engine, now: Callable[[], datetime]) -> None:
         self.ledger = Ledger(engine)
         self.one_writer = False
-        self.takes_keys = True
         self._engine = engine
         self._now = now
         self._inserter = Inserter(engine.dialect)
 
-    def prepared(self, batch: Records) -> Records:
-        """See `Destination.prepared`: rows are made of absent audits only, when these are known."""
+    def prepared(self, batch: Batch) -> Batch:
+        """See `Destination.prepared`: rows are made of absent audits only."""
         return batch
 
-    def load(self, pending: PendingReceipt, batches: Iterable[Records], fence: Fence) -> Receipt:
+    def load(self, pending: PendingReceipt, batches: Iterable[Batch], fence: Fence) -> Receipt:
         """See `Destination.load`."""
         total = _Sum()
         history = LoadHistory(
@@ -149,7 +148,7 @@ class SqlDestination:
                 give_back()
                 group, is_last = next(groups)
 
-        def finish(last: Records) -> tuple[Receipt | None, _Written]:
+        def finish(last: Batch) -> tuple[Receipt | None, _Written]:
             def work(connection: sa.Connection) -> tuple[Receipt | None, _Written]:
                 written = self._insert(connection, state, last)
                 fence(connection)
@@ -241,7 +240,7 @@ class SqlDestination:
         """See `Destination.close`."""
         self._engine.dispose()
 
-    def _write(self, state: _LoadState, fence: Fence, group: Records) -> _Written:
+    def _write(self, state: _LoadState, fence: Fence, group: Batch) -> _Written:
         """Insert and commit what is absent of `group`."""
         if not group.audits and not group.rejects:
             return NONE
@@ -253,12 +252,8 @@ class SqlDestination:
 
         return transact(self._engine, work)
 
-    def _insert(self, connection: sa.Connection, state: _LoadState, group: Records) -> _Written:
-        """Insert what is absent of `group`.
-
-        Raises:
-            Unreadable: a record is no row; the transaction must be undone.
-        """
+    def _insert(self, connection: sa.Connection, state: _LoadState, group: Batch) -> _Written:
+        """Insert what is absent of `group`."""
         history, now = state.history, self._now()
         organization = history.stream.organization
         by_id = {audit.id: audit for audit in reversed(group.audits)}
@@ -294,17 +289,13 @@ class SqlDestination:
 
 
 def _absent(
-    connection: sa.Connection, organization: str, by_id: Mapping[str, Keyed], checks: _Checks
+    connection: sa.Connection, organization: str, by_id: Mapping[str, Audit], checks: _Checks
 ) -> list[Audit]:
-    """Those that are not there, by id; all of them unless they are to be looked up.
-
-    Raises:
-        Unreadable: a record is no row.
-    """
+    """Those that are not there, by id; all of them unless they are to be looked up."""
     key = schema.audit_events.c.id
     look_up = checks.look_up
     absent = absent_of(connection, key, organization, by_id) if look_up else sorted(by_id)
-    return [whole(by_id[audit_id]) for audit_id in absent]
+    return [by_id[audit_id] for audit_id in absent]
 
 
 def _count(connection: sa.Connection, stream: Stream, span: Window) -> int:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from etl.records import Keyed, Records, Reject
+from etl.records import Audit, Batch, Reject
 
 
 class Group(NamedTuple):
@@ -14,17 +14,17 @@ class Group(NamedTuple):
         is_last: whether there are no more after these.
     """
 
-    rows: Records
+    rows: Batch
     is_last: bool
 
 
-def grouped(batches: Iterable[Records], size_bytes: int) -> Iterator[Group]:
+def grouped(batches: Iterable[Batch], size_bytes: int) -> Iterator[Group]:
     """The batches' rows in groups whose raw JSON is about `size_bytes` together.
 
     There is exactly one last group, and it comes last; it is empty if all batches are. A group is
     given when the batch after it has come: whoever drops it then holds no two at a time.
     """
-    audits: list[Keyed] = []
+    audits: list[Audit] = []
     rejects: list[Reject] = []
     size = 0
     for batch in batches:
@@ -37,9 +37,9 @@ def grouped(batches: Iterable[Records], size_bytes: int) -> Iterator[Group]:
     yield Group(_drained(audits, rejects), is_last=True)
 
 
-def _drained(audits: list[Keyed], rejects: list[Reject]) -> Records:
+def _drained(audits: list[Audit], rejects: list[Reject]) -> Batch:
     """What was gathered; the lists are empty afterwards, and keep nothing of it alive."""
-    batch = Records(tuple(audits), tuple(rejects))
+    batch = Batch(tuple(audits), tuple(rejects))
     audits.clear()
     rejects.clear()
     return batch
