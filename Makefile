@@ -7,10 +7,12 @@ FUZZ_VENV := .venv-fuzz
 FUZZ_SECONDS ?= 60
 LOCK := $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --upgrade \
   --no-header --no-annotate
+COG := $(BIN)/cog -I . -U -p "from tests.project import tables"
+DOCUMENTS := README.md $(wildcard docs/*.md)
 INSTALL := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast histories planted fuzz bench profile lint format requirements clean
+.PHONY: help demo test test-fast histories planted fuzz bench profile lint docs format requirements clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort
@@ -65,7 +67,11 @@ lint: $(VENV)/dev  ## check style, types, layers, migrations and documents
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(COG) --check --check-fail-msg "run make docs" --verbosity 0 $(DOCUMENTS)
 	$(BIN)/python -m pytest -q tests/database/test_migrations.py tests/project/test_docs.py
+
+docs: $(VENV)/dev  ## write the tables in the documents that come from code
+	$(COG) -r --verbosity 1 $(DOCUMENTS)
 
 format: $(VENV)/dev  ## put the code into its one shape
 	$(BIN)/ruff format .

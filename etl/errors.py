@@ -1,25 +1,26 @@
-"""What can go wrong, grouped by what to do about it.
+"""Every error that a user can meet, grouped by what to do about it.
 
 AuditEtlError
-├── UsageError               2   the command line asks for something that cannot be
+├── UsageError               2   the command line asks for something impossible
 ├── SourceBrokePromise      65   the source's answers contradict its contract: report it
-├── Unavailable             69   something that we need does not answer: the next run tries again
+├── Unavailable             69   something that an export needs does not answer: run again later
 │   ├── SourceUnavailable
-│   │   └── QueryFailed          one query came to nothing: ask again, then in halves
-│   │       ├── WindowTooLong    the organisation takes no interval of that length: in halves
-│   │       └── AnswerDoubtful   a whole answer that cannot be all: ask again, then take it
+│   │   └── QueryFailed          a query has no result: retried, then split in halves
+│   │       ├── WindowTooLong    the organisation takes no interval of that length: split
+│   │       └── AnswerDoubtful   an answer is whole but cannot be complete: retried, then accepted
 │   ├── DestinationUnavailable
 │   └── AuditTooLarge            the database takes no statement that holds it: its window fails
-├── TryAgainLater           75   nothing is wrong, it is only not our turn
-│   ├── RateLimited              the organisation has no requests left for us until a given time
+├── TryAgainLater           75   nothing is wrong, but it cannot be done now
+│   ├── RateLimited              the organisation has no requests left until a given time
 │   ├── LeaseHeld                another process exports this stream
-│   └── Stopped                  a signal asked us to stop; everything done is kept
-├── NotPermitted            77   the credentials do not open this door
+│   └── Stopped                  a signal stopped the process; everything loaded is kept
+├── NotPermitted            77   the credentials are rejected, or lack a permission
+│   └── ServiceRefused           the organisation refuses one service
 └── ConfigurationError      78   a setting is wrong or missing
-    └── SchemaBehind             the destination's tables are of another version
+    └── SchemaBehind             the destination's tables have another version
 
-Each error is one sentence for the person who reads it, ending in what to do next. Whatever is not
-an `AuditEtlError` is a bug of ours (exit status 1). No message may hold a token, a secret or a
+A message says what failed, with the value, and what to do next. Whatever is not an
+`AuditEtlError` is a bug in audit-etl (exit status 1). No message may hold a token, a secret or a
 URL with a query string.
 """
 

@@ -28,18 +28,18 @@ COMMANDS = {
 }
 
 SUMMARIES = {
-    "demo": "Try it without an account: the simulator's audits into a fresh SQLite file.",
-    "config": "Show the configuration in force and where each value came from.",
-    "check": "Check credentials, permission, clock, destination and schema.",
-    "run": "Bring every stream up to now less the lag, once, and exit.",
-    "daemon": "Run the schedules until SIGTERM.",
-    "backfill": "Export a span, whatever the watermark says.",
-    "status": "Show how far each stream is sure, and what is missing.",
-    "verify": "Ask for a span again and compare ids with the destination; repair it if asked to.",
-    "query": "Ask the destination one SELECT, the same on every kind of destination.",
-    "services": "Refresh the service mapping and show what is new in it.",
-    "tail": "Follow the realtime query and print each new audit as a JSON line.",
-    "migrate": "Bring the destination's tables to the newest schema.",
+    "demo": "Export simulated audits into a new SQLite file. Needs no account.",
+    "config": "Show each setting and where it came from. --example prints a commented file.",
+    "check": "Check credentials, permission, clock, schema and write access, and name each fix.",
+    "run": "Export every stream once, up to now minus the lag.",
+    "daemon": "Run the schedules until SIGTERM. SIGHUP reloads the configuration.",
+    "backfill": "Export a time span, independent of the watermark.",
+    "status": "Show each stream's watermark, gaps, rejects and requests, and its coverage.",
+    "verify": "Compare a span's ids with the organisation. --repair loads missing audits.",
+    "query": "Run one read-only SELECT on the destination.",
+    "services": "Refresh the service mapping and show new entries.",
+    "tail": "Follow the realtime query and print each new audit as a JSON line, within seconds.",
+    "migrate": "Upgrade the tables to the newest schema. --adopt accepts what a run refused.",
     "simulate": "Serve a simulated organisation over HTTP on this machine.",
 }
 

@@ -1,4 +1,4 @@
-"""The raw figures as pictures, written beside them: `python -m ... RESULTS.JSON`.
+"""Draw the raw figures as programs.svg in their folder: `python -m ... RESULTS.JSON`.
 
 Runs in an environment of its own, which has Matplotlib.
 """
@@ -12,30 +12,19 @@ from typing import Any, Final
 import matplotlib as mpl
 from matplotlib import pyplot as plt
 
-from tests.benchmarks.report import RATIOS, TITLES, Round, middle, ratio, speed
+from tests.benchmarks.report import RATIOS, TITLES, Round, ratio, speed
 
-OURS: Final = ("parquet", "sqlite", "postgresql", "mariadb")
 INK: Final = "#333333"
 COLOURS: Final = {"floor": "#9aa5b1", "bare": "#c5ccd3", "ours": "#1f6f8b", "peer": "#d98e4a"}
 
 
 def main() -> None:
-    """Draw the programs at one size, and ours as the audits grow."""
+    """Draw the programs at one size."""
     raw = Path(sys.argv[1])
-    results = json.loads(raw.read_text())
     mpl.rcParams.update({"svg.hashsalt": "audit-etl", "font.size": 9, "text.color": INK})
-    _drawn(raw.with_name("programs"), lambda figure: _programs(figure, results))
-    if len(results["speed"]) > 1:
-        _drawn(raw.with_name("growth"), lambda figure: _growth(figure, results["speed"]))
-
-
-def _drawn(path: Path, draw: Any) -> None:
     figure = plt.figure(figsize=(9, 4.4), layout="constrained")
-    draw(figure)
-    for kind in ("png", "svg"):
-        undated = {"Date": None} if kind == "svg" else {}
-        figure.savefig(path.with_suffix(f".{kind}"), dpi=150, metadata=undated)
-    plt.close(figure)
+    _programs(figure, json.loads(raw.read_text()))
+    figure.savefig(raw.with_name("programs.svg"), metadata={"Date": None})
 
 
 def _programs(figure: Any, results: dict[str, Any]) -> None:
@@ -57,26 +46,6 @@ def _programs(figure: Any, results: dict[str, Any]) -> None:
     axes.set_xlim(0, max(speeds) * 1.45)
     axes.set_xlabel(f"rows a second, {size:,} audits")
     _plain(axes)
-
-
-def _growth(figure: Any, sizes: dict[str, list[Round]]) -> None:
-    """Rows a second and peak memory of ours, by size."""
-    numbers = [int(size) for size in sizes]
-    left, right = figure.subplots(1, 2)
-    for name in ("floor", *OURS):
-        if not all(name in rounds[0] for rounds in sizes.values()):
-            continue
-        style = {"marker": "o", "color": None if name in OURS else COLOURS["floor"]}
-        speeds = [_median_speed(rounds, name) for rounds in sizes.values()]
-        peaks = [middle(rounds, name, "mib") for rounds in sizes.values()]
-        left.plot(numbers, speeds, label=TITLES[name], **style)
-        right.plot(numbers, peaks, **style)
-    for axes, what in ((left, "rows a second"), (right, "peak memory, MiB")):
-        axes.set(xscale="log", ylim=(0, None), xlabel="audits", ylabel=what)
-        axes.set_xticks(numbers, [f"{number:,}" for number in numbers])
-        axes.minorticks_off()
-        _plain(axes)
-    figure.legend(loc="outside lower center", ncols=3, frameon=False)
 
 
 def _median_speed(rounds: list[Round], name: str) -> float:

@@ -11,7 +11,7 @@ from etl.model import Stream
 from etl.simulator import CLIENT_ID, CLIENT_SECRET, AuditLog, Faults, Simulator
 from etl.window import Window
 from tests.support.commands import audit_etl, environment
-from tests.support.fault_matrix import ARCHITECTURE, CELLS, Cell, documented, mixture
+from tests.support.fault_matrix import CELLS, Cell, mixture
 from tests.support.hostile_organization import (
     BEGIN,
     Outcome,
@@ -197,12 +197,6 @@ def test_a_process_ends_with_the_status_of_what_happened(
     assert result.returncode == status, result.stderr
     assert says in result.stdout + result.stderr
     assert ("done: " in result.stdout.split("not ")[0]) == (status == 0)
-
-
-def test_the_matrix_in_the_architecture_is_current() -> None:
-    text = ARCHITECTURE.read_text()
-
-    assert documented(text) == text
 
 
 @pytest.mark.parametrize("standing_place", ["sqlite"], indirect=True)

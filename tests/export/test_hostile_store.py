@@ -16,11 +16,10 @@ from etl.window import Window
 from tests.conftest import Place
 from tests.export.test_hostile import assert_that_nothing_is_claimed_falsely
 from tests.support.commands import audit_etl
-from tests.support.fault_matrix import ARCHITECTURE
 from tests.support.faulty_object_store import Store, meddled
 from tests.support.hostile_organization import BEGIN, Outcome, World, log_with_edges
 from tests.support.live_organization import PAST, living
-from tests.support.object_store_faults import CELLS, TOKEN, StoreCell, documented
+from tests.support.object_store_faults import CELLS, TOKEN, StoreCell
 
 DAY = timedelta(days=1)
 in_a_bucket = pytest.mark.parametrize("standing_place", ["parquet+s3"], indirect=True)
@@ -122,9 +121,3 @@ def test_a_process_whose_upload_is_refused_ends_with_69_and_the_next_one_brings_
     [stream] = json.loads(told.stdout)["streams"]
     assert datetime.fromisoformat(stream["watermark"]) == organisation.begin
     assert int(asked.stdout.split()[-1]) > PAST.total_seconds() - 60, asked.stderr
-
-
-def test_the_matrix_of_the_store_in_the_architecture_is_current() -> None:
-    text = ARCHITECTURE.read_text()
-
-    assert documented(text) == text

@@ -10,16 +10,10 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from etl.errors import SourceUnavailable
-from etl.genesys.client.events import Requested, Succeeded, Waited
-from etl.model import RETENTION, Late, Receipt, Stream
-from etl.monitoring import gauges
-from etl.monitoring.condition import Condition, StreamCondition
-from etl.monitoring.health import Monitor
-from etl.window import Window
+from etl.model import RETENTION, Stream
 from tests import TOP
+from tests.support.counted_events import exposition_of_everything
 from tests.support.external_programs import program
-from tests.support.simulated_organization import NOW
 
 ALERTS = TOP / "config" / "alerts.yml"
 DASHBOARD = json.loads((TOP / "config" / "dashboard.json").read_text())
@@ -29,19 +23,7 @@ HOUR = timedelta(hours=1)
 
 @pytest.fixture(scope="module")
 def exposition() -> str:
-    """What `/metrics` shows when everything that can happen has happened."""
-    monitor = Monitor()
-    window = Window(NOW - HOUR, NOW)
-    monitor.loaded(Receipt(STREAM, window, "q", 2, 1, 0, 3, "frequent", NOW, NOW))
-    monitor.failed("acme", STREAM, SourceUnavailable("gone"))
-    monitor.came_late(STREAM, Late({("Architect", 3600): 1}))
-    monitor.leads("acme", leads=True)
-    for event in (Requested("POST /oauth/token", 200, 0.1), Waited(1.0), Succeeded(2.0)):
-        monitor.told("acme", event)
-    monitor.told("acme", Requested("GET /api/v2/audits/query/{id}/results", 200, 0.1))
-    seen = StreamCondition(STREAM, NOW, NOW - HOUR, NOW, NOW - HOUR, 0)
-    condition = Condition(6 * HOUR, None, (seen,), {"acme": 0})
-    return (monitor.exposition() + gauges.exposition(condition)).decode()
+    return exposition_of_everything()
 
 
 @pytest.fixture(scope="module")
@@ -141,21 +123,3 @@ def test_each_panel_has_a_place_of_its_own_and_a_legend() -> None:
         assert all(target["legendFormat"] for target in panel["targets"])
     ids = [panel["id"] for panel in DASHBOARD["panels"]]
     assert len(set(ids)) == len(ids)
-
-
-def test_the_readme_s_metrics_are_those_that_exist(exposition: str) -> None:
-    rows = []
-    for family in text_string_to_metric_families(exposition):
-        if family.name.startswith("process"):
-            continue
-        total = "_total" if family.type == "counter" else ""
-        known = sorted({label for s in family.samples for label in s.labels} - {"le"})
-        shown = ", ".join(f"`{label}`" for label in known)
-        rows.append(
-            f"| `{family.name}{total}` | {family.type} | {shown} | {family.documentation} |"
-        )
-
-    document = (TOP / "docs" / "operating.md").read_text()
-
-    table = document.split("| metric | kind | labels | means |\n|---|---|---|---|\n")[1]
-    assert table.split("\n\n")[0].splitlines() == rows

@@ -8,23 +8,22 @@ import pytest
 from click.testing import CliRunner
 
 from etl.cli import COMMANDS, SUMMARIES, audit_etl
-from etl.config import setting_rows
 from etl.database import schema
 from tests import TOP
 
 README = (TOP / "README.md").read_text()
-SETTINGS = (TOP / "docs" / "settings.md").read_text()
 TABLES = (TOP / "docs" / "tables.md").read_text()
 DOCUMENTS = sorted([*TOP.glob("*.md"), *(TOP / "docs").glob("*.md")])
 ARCHITECTURE = (TOP / "ARCHITECTURE.md").read_text()
 SECURITY = (TOP / "SECURITY.md").read_text()
+#: The documents that tell how it is now.
+ALL = "".join(path.read_text() for path in DOCUMENTS if path.name != "CHANGELOG.md")
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_each_command_is_in_the_readme_and_has_help_with_an_example(name: str) -> None:
+def test_each_command_has_help_with_an_example(name: str) -> None:
     shown = CliRunner().invoke(audit_etl, [name, "--help"])
 
-    assert f"| `audit-etl {name}` |" in README
     assert shown.exit_code == 0
     assert f"Example: audit-etl {name}" in " ".join(shown.output.split())
 
@@ -37,20 +36,10 @@ def test_help_lists_each_command_with_its_summary() -> None:
         assert f"{name} {summary}" in shown
 
 
-def test_the_documented_settings_are_those_that_exist() -> None:
-    rows = [f"| `{key}` | {default} | {meaning} |" for key, default, meaning in setting_rows()]
-
-    table = SETTINGS.split("| key | default | meaning |\n|---|---|---|\n")[1].split("\n\n")[0]
-
-    assert table.splitlines() == [row.replace("|", r"\|", 0) for row in rows]
-
-
-def test_each_table_and_column_is_documented() -> None:
-    for table in schema.metadata.tables.values():
-        keys = ", ".join(column.name for column in table.primary_key)
-        assert re.search(rf"\| `{table.name}` \|.*\| `{keys}` \|", TABLES), table.name
-        columns = ", ".join(column.name for column in table.c)
-        assert f"`{table.name}`: {columns}." in " ".join(TABLES.split())
+def test_each_table_has_a_meaning() -> None:
+    assert re.findall(r"^\| `(\w+)` \|", TABLES.split("[[[cog")[0], re.M) == list(
+        schema.metadata.tables
+    )
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
@@ -70,8 +59,8 @@ def test_the_readme_is_one_that_is_read() -> None:
     assert len(README.splitlines()) <= 150
 
 
-@pytest.mark.parametrize("name", sorted(set(re.findall(r"`(etl(?:\.\w+)+)`", ARCHITECTURE))))
-def test_each_module_in_the_architecture_exists(name: str) -> None:
+@pytest.mark.parametrize("name", sorted(set(re.findall(r"`(etl(?:\.\w+)+)`", ALL))))
+def test_each_module_that_the_documents_name_exists(name: str) -> None:
     assert find_spec(name) is not None
 
 
@@ -81,14 +70,14 @@ def test_each_layer_is_in_the_architecture() -> None:
             assert f"`etl.{path.stem}`" in ARCHITECTURE, path.stem
 
 
-@pytest.mark.parametrize("name", re.findall(r"`((?:etl|tests)/[\w/]+\.py)`", ARCHITECTURE))
-def test_each_file_in_the_architecture_exists(name: str) -> None:
+@pytest.mark.parametrize(
+    "name", sorted(set(re.findall(r"`((?:etl|tests|config)/[\w/]+\.\w+)`", ALL)))
+)
+def test_each_file_that_the_documents_name_exists(name: str) -> None:
     assert (TOP / name).exists()
 
 
-@pytest.mark.parametrize(
-    "name", sorted(set(re.findall(r"`(test_\w+(?:\.py)?)`", ARCHITECTURE + SECURITY)))
-)
+@pytest.mark.parametrize("name", sorted(set(re.findall(r"`(test_\w+(?:\.py)?)`", ALL))))
 def test_each_test_that_the_documents_name_exists(name: str) -> None:
     files = list((TOP / "tests").rglob("test_*.py"))
 

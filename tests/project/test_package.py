@@ -81,6 +81,7 @@ def test_the_wheel_is_all_that_an_environment_needs(program: Path, tmp_path: Pat
     assert file.read_text() == (TOP / "config" / "audit-etl.toml").read_text()
     assert tomllib.loads(file.read_text()) == {}
     assert "rows in audit_events" in shown
+    assert list(program.parent.parent.glob("lib/python*/site-packages/etl/py.typed"))
     assert "0002" in migrated
     found = run(program.parent / "python", "-c", "import etl; print(etl.__file__)", cwd=tmp_path)
     assert str(program.parent.parent) in found

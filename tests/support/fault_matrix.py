@@ -1,15 +1,13 @@
 """The faults that an export is tried with, each with what it has to come to.
 
-`python -m tests.support.fault_matrix` writes the table of them into ARCHITECTURE.md.
+`make docs` writes the table of them into docs/faults.md.
 """
 
 from dataclasses import dataclass, field
 from random import Random
 
 from etl.simulator import Faults
-from tests import TOP
 
-ARCHITECTURE = TOP / "ARCHITECTURE.md"
 HEAD = "| what goes wrong | `--fault` | exit | lost | doubled | false successes |"
 DOWNLOADS = {"AUDIT_ETL_ALLOW_REDIRECT": "true"}
 #: Faults that take too long, or whose answers nobody could tell from right ones among others.
@@ -144,13 +142,3 @@ def table() -> str:
     """The matrix, as Markdown."""
     rows = [f"| {cell.name} | `{cell.faults}` | {cell.status} | 0 | 0 | 0 |" for cell in CELLS]
     return "\n".join([HEAD, "|---|---|---|---|---|---|", *rows])
-
-
-def documented(text: str) -> str:
-    """The text of ARCHITECTURE.md with the matrix as it is now."""
-    before, rest = text.split(HEAD, 1)
-    return before + table() + "\n\n" + rest.partition("\n\n")[2].lstrip("\n")
-
-
-if __name__ == "__main__":
-    ARCHITECTURE.write_text(documented(ARCHITECTURE.read_text()))

@@ -1,13 +1,12 @@
 """The faults of an object store that an export into a bucket is tried with.
 
-`python -m tests.support.object_store_faults` writes the table of them into ARCHITECTURE.md.
+`make docs` writes the table of them into docs/faults.md.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
-from tests.support.fault_matrix import ARCHITECTURE
 from tests.support.faulty_object_store import Answer, Fault, cut, says, xml
 
 HEAD = "| what the store does | when | exit | what is said |"
@@ -310,13 +309,3 @@ def table() -> str:
 
 def _quoted(told: str) -> str:
     return f'"{told}"' if told else "nothing"
-
-
-def documented(text: str) -> str:
-    """The text of ARCHITECTURE.md with the matrix as it is now."""
-    before, rest = text.split(HEAD, 1)
-    return before + table() + "\n\n" + rest.partition("\n\n")[2].lstrip("\n")
-
-
-if __name__ == "__main__":
-    ARCHITECTURE.write_text(documented(ARCHITECTURE.read_text()))

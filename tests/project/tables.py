@@ -1,0 +1,85 @@
+"""Tables in the documents that come from code: `make docs` writes them, `make lint` checks them."""
+
+import re
+from typing import Any
+
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
+
+from etl.cli import SUMMARIES
+from etl.config import setting_rows
+from etl.database import schema
+from etl.simulator.faults import described
+from tests import TOP
+from tests.support import fault_matrix, object_store_faults
+from tests.support.counted_events import exposition_of_everything
+
+
+def commands() -> str:
+    """Each command and what it does."""
+    rows = [f"| `audit-etl {name}` | {summary} |" for name, summary in SUMMARIES.items()]
+    return _table("| command | does |", rows)
+
+
+def settings() -> str:
+    """Each setting, its default and its meaning."""
+    rows = [f"| `{key}` | {default} | {meaning} |" for key, default, meaning in setting_rows()]
+    return _table("| key | default | meaning |", rows)
+
+
+def columns() -> str:
+    """Each table with its key and its columns."""
+    rows = []
+    for table in schema.metadata.tables.values():
+        key = ", ".join(column.name for column in table.primary_key)
+        names = ", ".join(column.name for column in table.c)
+        rows.append(f"| `{table.name}` | {key} | {names} |")
+    return _table("| table | key | columns |", rows)
+
+
+def metrics() -> str:
+    """Each metric, without those of the process."""
+    rows = []
+    for family in text_string_to_metric_families(exposition_of_everything()):
+        if family.name.startswith("process"):
+            continue
+        total = "_total" if family.type == "counter" else ""
+        known = sorted({label for s in family.samples for label in s.labels} - {"le"})
+        labels = ", ".join(f"`{label}`" for label in known)
+        rows.append(
+            f"| `{family.name}{total}` | {family.type} | {labels} | {family.documentation} |"
+        )
+    return _table("| metric | kind | labels | means |", rows)
+
+
+def alerts() -> str:
+    """Each alert rule, its severity and what its description says."""
+    [group] = yaml.safe_load((TOP / "config" / "alerts.yml").read_text())["groups"]
+    return _table("| alert | severity | means |", map(_alert, group["rules"]))
+
+
+def _alert(rule: dict[str, Any]) -> str:
+    notes = rule["annotations"]
+    told = re.sub(r"{{ \$(?:labels\.)?(\w+)[^}]*}}", lambda m: m[1].upper(), notes["summary"])
+    severity = rule["labels"]["severity"]
+    return f"| `{rule['alert']}` | {severity} | {told}. {notes['description']} |"
+
+
+def switches() -> str:
+    """Each fault of the simulator, for `audit-etl simulate --fault`."""
+    rows = [f"| `{name}` | {default or 'off'} | {does} |" for name, default, does in described()]
+    return _table("| fault | default | does |", rows)
+
+
+def hostile_source() -> str:
+    """What an export comes to under each fault of the source."""
+    return fault_matrix.table()
+
+
+def object_store() -> str:
+    """What an export comes to under each fault of an object store."""
+    return object_store_faults.table()
+
+
+def _table(head: str, rows: Any) -> str:
+    return "\n".join([head, "|---" * (head.count("|") - 1) + "|", *rows])
