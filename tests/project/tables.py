@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from etl.cli import SUMMARIES
 from etl.config import setting_rows
 from etl.database import schema
-from etl.simulator.faults import described
+from etl.simulator.faults import descriptions
 from tests import TOP
 from tests.support import fault_matrix, object_store_faults
 from tests.support.counted_events import exposition_of_everything
@@ -67,7 +67,7 @@ def _alert(rule: dict[str, Any]) -> str:
 
 def switches() -> str:
     """Each fault of the simulator, for `audit-etl simulate --fault`."""
-    rows = [f"| `{name}` | {default or 'off'} | {does} |" for name, default, does in described()]
+    rows = [f"| `{name}` | {default or 'off'} | {does} |" for name, default, does in descriptions()]
     return _table("| fault | default | does |", rows)
 
 
