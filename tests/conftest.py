@@ -1,13 +1,10 @@
 """What tests stand on: real databases, found or started, each test in an empty one of its own."""
 
 import os
-import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import pytest
@@ -16,23 +13,19 @@ from hypothesis import HealthCheck, settings
 from moto.server import ThreadedMotoServer
 from werkzeug.serving import WSGIRequestHandler
 
-from etl.database import migration, schema
+from etl.database import migration
 from etl.database.engine import open_engine
-from etl.destinations import AnyDestination
-from etl.destinations.lake import binding
-from etl.destinations.lake.parquet import ParquetDestination
-from etl.destinations.lake.storage import storage_of
-from etl.destinations.sql.destination import SqlDestination
-from etl.records import Audit
 from etl.simulator import AuditLog, Simulator
 from tests.support import buckets
 from tests.support import database_servers as servers
 from tests.support import small_disks as disks
-from tests.support.destination_contents import audits_in, audits_in_lake
-from tests.support.samples import LOADED_AT
+from tests.support.external_programs import lacking
+from tests.support.places import KINDS, Place, lake_place, sql_place
 
 if TYPE_CHECKING:
     from tests.support.hostile_organization import World
+
+pytest.register_assert_rewrite("tests.contracts")
 
 # A machine that is busy is no failure.
 settings.register_profile(
@@ -40,15 +33,8 @@ settings.register_profile(
 )
 settings.load_profile("ci" if os.environ.get("CI") else "audit-etl")
 
-#: Set by CI: a server that is missing is then a failure, not a skip.
-REQUIRE_ALL = os.environ.get("AUDIT_ETL_TEST_REQUIRE_ALL") == "1"
-
-
-def lacking(reason: str) -> NoReturn:
-    """Skip the test for something that this machine lacks, or fail it where all must be there."""
-    if REQUIRE_ALL:
-        pytest.fail(reason)
-    pytest.skip(reason)
+#: The fixture of each server.
+SERVERS = {"postgresql": "postgres_server", "mariadb": "mariadb_server"}
 
 
 @pytest.fixture(scope="session")
@@ -78,37 +64,8 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path / 'audits.db'}"
         return
-    server = request.getfixturevalue(
-        "postgres_server" if request.param == "postgresql" else "mariadb_server"
-    )
-    with servers.fresh_database(server) as url:
+    with servers.fresh_database(request.getfixturevalue(SERVERS[request.param])) as url:
         yield url
-
-
-@dataclass(frozen=True)
-class Place:
-    """A destination under test, and a way to read it that is not its own.
-
-    Attributes:
-        destination: the one under test.
-        variables: the environment in which a command finds it.
-        audits: every audit that it holds, by id; a doubled one is there twice.
-    """
-
-    destination: AnyDestination
-    variables: Mapping[str, str]
-    audits: Callable[..., list[Audit]]
-    empty_files: Callable[[], None] = lambda: None
-
-    def empty(self) -> None:
-        """Take everything out, as if nothing had been loaded yet."""
-        with self.destination.ledger.engine.begin() as connection:
-            for table in schema.metadata.tables.values():
-                connection.execute(sa.delete(table))
-        self.empty_files()
-
-
-KINDS = ["sqlite", "postgresql", "mariadb", "parquet", "parquet+s3"]
 
 
 @pytest.fixture(params=KINDS)
@@ -126,55 +83,18 @@ def standing_place(
 
 
 def _place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
-    if request.param.startswith("parquet"):
-        yield from _lake(request, tmp_path)
-        return
     with ExitStack() as stack:
-        server = {"postgresql": "postgres_server", "mariadb": "mariadb_server"}
-        url = f"sqlite:///{tmp_path / 'audits.db'}"
-        if request.param in server:
-            url = stack.enter_context(
-                servers.fresh_database(request.getfixturevalue(server[request.param]))
-            )
-        engine = open_engine(url)
-        stack.callback(engine.dispose)
-        migration.upgrade(engine)
-        yield Place(
-            SqlDestination(engine, lambda: LOADED_AT),
-            {"AUDIT_ETL_DESTINATION": url},
-            partial(audits_in, engine),
-        )
-
-
-def _lake(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
-    if request.param == "parquet+s3":
-        with pytest.MonkeyPatch.context() as patch:
-            yield from _lake_at(_bucket(request.getfixturevalue("s3_server"), patch), tmp_path)
-        return
-    yield from _lake_at(f"parquet://{tmp_path / 'lake'}", tmp_path)
-
-
-def _lake_at(url: str, tmp_path: Path) -> Iterator[Place]:
-    storage = storage_of(url, os.environ, tmp_path / "scratch")
-    state = f"sqlite:///{tmp_path / 'state.db'}"
-    engine = open_engine(state)
-    migration.upgrade(engine)
-    destination = ParquetDestination(storage, engine, "day", lambda: LOADED_AT)
-    variables = {"AUDIT_ETL_DESTINATION": url, "AUDIT_ETL_LEDGER": state}
-    aws = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
-    yield Place(
-        destination, variables | aws, partial(audits_in_lake, storage), partial(_empty_lake, url)
-    )
-    destination.close()
-
-
-def _empty_lake(url: str) -> None:
-    if url.startswith("parquet+s3://"):
-        buckets.empty(url)
-    else:
-        lake = Path(url.removeprefix("parquet://"))
-        shutil.rmtree(lake / "audit_events", ignore_errors=True)
-        (lake / binding.PATH).unlink(missing_ok=True)
+        if request.param == "sqlite":
+            place = sql_place(f"sqlite:///{tmp_path / 'audits.db'}")
+        elif request.param == "parquet":
+            place = lake_place(f"parquet://{tmp_path / 'lake'}", tmp_path)
+        elif request.param == "parquet+s3":
+            patch = stack.enter_context(pytest.MonkeyPatch.context())
+            place = lake_place(_bucket(request.getfixturevalue("s3_server"), patch), tmp_path)
+        else:
+            server = request.getfixturevalue(SERVERS[request.param])
+            place = sql_place(stack.enter_context(servers.fresh_database(server)))
+        yield stack.enter_context(place)
 
 
 @pytest.fixture(scope="session")
@@ -221,7 +141,7 @@ def hostile(
     log: AuditLog, served: tuple[Simulator, str], standing_place: Place
 ) -> "Iterator[World]":
     """That organisation as new, the place, emptied, and the program between them."""
-    from tests.support.hostile_organization import world  # which takes `Place` from here
+    from tests.support.hostile_organization import world  # which few tests need
 
     with world(log, served, standing_place) as made:
         yield made

@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 
 from tests import TOP
-from tests.conftest import Place
 from tests.support.commands import audit_etl
 from tests.support.live_organization import living
+from tests.support.places import Place
 
 #: Whatever the surroundings do, a command ends with one of these.
 TOLD = {65, 69, 75, 77, 78}

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 import pytest
 
 from tests import TOP
-from tests.conftest import Place
 from tests.support.commands import environment
+from tests.support.places import Place
 from tests.support.samples import batch, draft, hours, load_into, record
 
 NAME = "Łódź 東京 ☎"

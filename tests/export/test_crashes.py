@@ -21,8 +21,8 @@ from sqlalchemy import event
 from etl.destinations.sql import destination as sql_module
 from etl.destinations.sql import inserter
 from etl.simulator import AuditLog, Faults
-from tests.conftest import Place
 from tests.support.hostile_organization import World, log_with_edges
+from tests.support.places import Place
 from tests.support.samples import (
     BEGIN,
     LOADED_AT,

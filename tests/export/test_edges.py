@@ -18,10 +18,10 @@ from etl.ledger import receipts
 from etl.model import Stream
 from etl.records import Batch
 from etl.simulator import AuditLog, Faults
-from tests.conftest import Place
 from tests.support.destination_contents import rows, unraw
 from tests.support.hostile_organization import World
 from tests.support.operator_actions import statements
+from tests.support.places import Place
 from tests.support.samples import STREAM, audits, batch, draft, hours, load_into, record
 from tests.support.simulated_organization import NOW, audit
 

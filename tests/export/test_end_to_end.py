@@ -16,10 +16,10 @@ import pytest
 from etl.app import clock
 from etl.records import Audit
 from etl.simulator import AuditLog, Simulator
-from tests.conftest import Place
 from tests.support import database_servers as servers
 from tests.support.commands import CLIENT_ID, SECRET, audit_etl, environment, start
 from tests.support.destination_contents import rows, unraw
+from tests.support.places import Place
 
 DAYS = 3
 COUNT = 20_000

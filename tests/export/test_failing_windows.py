@@ -22,9 +22,9 @@ from etl.model import ALL_SERVICES, FailedWindow, OpenQuery, Stream, Watermark
 from etl.monitoring.condition import Condition, StreamCondition
 from etl.simulator import AuditLog, Faults
 from etl.window import WINDOW_MIN, Window, gaps, joined
-from tests.conftest import Place
 from tests.export.test_crashes import Died, die
 from tests.support.hostile_organization import BEGIN, LAG, World, log_with_edges
+from tests.support.places import Place
 from tests.support.samples import BEGIN as BEGINS
 from tests.support.samples import draft, hours, load_into, unfenced
 from tests.support.simulated_organization import NOW

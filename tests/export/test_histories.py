@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import pytest
 
 from etl.simulator import AuditLog, Simulator
-from tests.conftest import KINDS, Place
 from tests.support.hostile_organization import log_with_edges, world
+from tests.support.places import KINDS, Place
 from tests.support.random_histories import History
 
 COUNT = int(os.environ.get("AUDIT_ETL_TEST_HISTORIES", "60"))

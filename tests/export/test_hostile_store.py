@@ -13,13 +13,13 @@ from etl.destinations.lake.bucket import Patience
 from etl.errors import AuditEtlError
 from etl.simulator import AuditLog
 from etl.window import Window
-from tests.conftest import Place
 from tests.export.test_hostile import assert_that_nothing_is_claimed_falsely
 from tests.support.commands import audit_etl
 from tests.support.faulty_object_store import Store, meddled
 from tests.support.hostile_organization import BEGIN, Outcome, World, log_with_edges
 from tests.support.live_organization import PAST, living
 from tests.support.object_store_faults import CELLS, TOKEN, StoreCell
+from tests.support.places import Place
 
 DAY = timedelta(days=1)
 in_a_bucket = pytest.mark.parametrize("standing_place", ["parquet+s3"], indirect=True)

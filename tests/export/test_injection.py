@@ -15,8 +15,8 @@ from etl.operations import export, query
 from etl.operations.verify import Verdict
 from etl.simulator import AuditLog, Simulator
 from etl.window import Window
-from tests.conftest import Place
 from tests.support.hostile_organization import BEGIN, World, world
+from tests.support.places import Place
 from tests.support.samples import LOADED_AT, batch, draft, hours, load_into, record
 from tests.support.simulated_organization import NOW, audit
 

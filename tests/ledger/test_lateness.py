@@ -13,9 +13,9 @@ from etl.ledger import lateness
 from etl.ledger.lateness import BOUNDS, LateArrivals, LoadHistory, advice, bound_of
 from etl.model import Load, PendingReceipt, Stream
 from etl.window import Window
-from tests.conftest import Place
 from tests.export.test_crashes import Died, dying_at
 from tests.support.operator_actions import Files, delete_audits
+from tests.support.places import Place
 from tests.support.samples import (
     BEGIN,
     HOUR,

@@ -16,8 +16,8 @@ from etl.ledger.receipts import record as ledger_record
 from etl.ledger.status import Coverage, coverage, gather
 from etl.model import Stream
 from etl.window import Window
-from tests.conftest import Place
 from tests.support.commands import audit_etl, environment, on_a_terminal
+from tests.support.places import Place
 from tests.support.samples import BEGIN, LOADED_AT, STREAM, batch, draft, hours, load_into, record
 
 DAY = timedelta(days=1)

@@ -24,8 +24,8 @@ from etl.database.engine import transact
 from etl.errors import DestinationUnavailable, UsageError
 from etl.operations import query
 from tests import TOP
-from tests.conftest import Place
 from tests.support.commands import audit_etl, environment
+from tests.support.places import Place
 from tests.support.samples import audits, batch, draft, hours, load_into, record
 
 DOCUMENT = (TOP / "docs" / "questions.md").read_text()

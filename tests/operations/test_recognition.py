@@ -13,9 +13,9 @@ from etl.errors import AuditEtlError, ConfigurationError, SourceUnavailable
 from etl.operations import recognition, tail
 from etl.operations.recognition import Known, require_same, twins_of
 from etl.simulator import CLIENT_ID, CLIENT_SECRET, Faults
-from tests.conftest import Place
 from tests.support.commands import audit_etl, environment
 from tests.support.known_organizations import BEGIN, COUNT, Served, Stage, ids, staged
+from tests.support.places import Place
 from tests.support.simulated_organization import NOW
 
 

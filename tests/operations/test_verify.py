@@ -18,8 +18,8 @@ from etl.model import Stream, Verification
 from etl.operations.verify import Difference, Verdict, Verifier
 from etl.records import Batch
 from etl.simulator import AuditLog, Simulator
-from tests.conftest import Place
 from tests.support.commands import CLIENT_ID, SECRET, audit_etl, environment
+from tests.support.places import Place
 from tests.support.samples import (
     BEGIN,
     HOUR,

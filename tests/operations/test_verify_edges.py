@@ -18,8 +18,8 @@ from etl.operations import verify
 from etl.operations.verify import Verdict, Verifier
 from etl.records import Batch
 from etl.window import Window
-from tests.conftest import Place
 from tests.support.commands import audit_etl, environment
+from tests.support.places import Place
 from tests.support.samples import (
     BEGIN,
     LOADED_AT,

@@ -120,13 +120,13 @@ BUGS = [
                 "            self.replace_orphans = False\n",
             ),
         ),
-        ("tests/destinations/test_contract.py", "-k", "looked_up and sqlite"),
+        ("tests/destinations/sql/test_loading.py", "-k", "looked_up and sqlite"),
     ),
     Bug(
         "what a window has brought before is not looked up when it is loaded again",
         "etl/destinations/sql/destination.py",
         (("look_up=bool(history.loads)", "look_up=False"),),
-        ("tests/destinations/test_contract.py", "-k", "looked_up and sqlite"),
+        ("tests/destinations/sql/test_loading.py", "-k", "looked_up and sqlite"),
     ),
     Bug(
         "the rows that fill no statement of SQLite's are left out",
@@ -456,7 +456,7 @@ BUGS = [
                 "sa.delete(key.table).where(key.in_(piece))",
             ),
         ),
-        ("tests/destinations/test_contract.py", "-k", "early_audit_of_another"),
+        ("tests/destinations/sql/test_loading.py", "-k", "early_audit_of_another"),
     ),
     Bug(
         "early audits that no export shows are not counted",

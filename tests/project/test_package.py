@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from tests import TOP
-from tests.conftest import Place
 from tests.support.live_organization import Organisation, living
+from tests.support.places import Place
 
 #: What takes longer to import than a user waits for help.
 SLOW = ["sqlalchemy", "pyarrow", "requests", "pydantic", "alembic", "starlette", "rich", "duckdb"]

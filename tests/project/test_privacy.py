@@ -14,8 +14,8 @@ from etl.config import load
 from etl.database.engine import open_engine, reading
 from etl.errors import DestinationUnavailable
 from etl.records import Batch
-from tests.conftest import Place
 from tests.support.commands import audit_etl, environment
+from tests.support.places import Place
 from tests.support.samples import batch, draft, hours, load_into, record
 
 

@@ -17,7 +17,6 @@ from etl.ledger.service_mapping import known, refresh
 from etl.model import ServiceAction
 from etl.records import Audit, Batch, Reject, lenient, normalise, split, split_array, split_results
 from etl.records.lenient import clean
-from tests.conftest import Place
 from tests.support.malformed import (
     CURIOSITIES,
     ROUGH,
@@ -30,6 +29,7 @@ from tests.support.malformed import (
     values,
     written,
 )
+from tests.support.places import Place
 from tests.support.samples import LOADED_AT, draft, hours, load_into
 
 #: What PostgreSQL holds in one entry of an index, and the columns that have one.

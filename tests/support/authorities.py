@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
-from tests.conftest import lacking
 from tests.support.daemons import until
 from tests.support.database_servers import OwnPostgres, answers, free_port
-from tests.support.external_programs import program
+from tests.support.external_programs import lacking, program
 
 
 @dataclass(frozen=True)

@@ -38,8 +38,8 @@ from etl.simulator.generation import Entry, entries
 from etl.simulator.shapes import downloaded
 from etl.simulator.timestamps import milliseconds
 from etl.window import Window
-from tests.conftest import Place
 from tests.support.fault_matrix import Cell
+from tests.support.places import Place
 from tests.support.simulated_organization import NOW, HandClock, audit
 
 LAG = timedelta(minutes=10)

@@ -12,8 +12,8 @@ from etl.operations import export, recognition
 from etl.operations.export import Failure
 from etl.simulator import CLIENT_ID, AuditLog, Simulator
 from etl.window import Window
-from tests.conftest import Place
 from tests.support.hostile_organization import LAG, Waits, resting
+from tests.support.places import Place
 from tests.support.simulated_organization import NOW, HandClock
 
 BEGIN = NOW - timedelta(days=3)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.conftest import lacking
+from tests.support.external_programs import lacking
 
 #: An address in `network`, which is no loopback address.
 ADDRESS = "10.9.8.7"

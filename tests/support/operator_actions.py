@@ -4,8 +4,8 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from tests.conftest import Place
 from tests.support import buckets
+from tests.support.places import Place
 
 CHILDREN = ("audit_property_changes", "audit_entity_changes")
 

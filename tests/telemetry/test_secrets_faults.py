@@ -12,10 +12,10 @@ import sqlalchemy as sa
 
 from etl.simulator import CLIENT_ID, CLIENT_SECRET, AuditLog
 from etl.telemetry.logs import formatter
-from tests.conftest import Place
 from tests.support.fault_matrix import CELLS, Cell
 from tests.support.hostile_organization import World, log_with_edges
 from tests.support.log_capture import everything_to
+from tests.support.places import Place
 
 BASIC = b64encode(f"{CLIENT_ID}:{CLIENT_SECRET}".encode()).decode()
 

@@ -27,7 +27,6 @@ from etl.errors import ConfigurationError, LeaseHeld
 from etl.model import WRITER, Stream
 from etl.operations import export, recognition
 from etl.window import Window
-from tests.conftest import Place
 from tests.export.test_crashes import Died, dying_at
 from tests.support import buckets
 from tests.support.commands import audit_etl, environment, start
@@ -35,6 +34,7 @@ from tests.support.daemons import QUICK, Daemon, until
 from tests.support.destination_contents import audits_in, audits_in_lake
 from tests.support.known_organizations import BEGIN, COUNT, Served, Stage, ids, staged
 from tests.support.live_organization import copy_at, living
+from tests.support.places import Place
 from tests.support.simulated_organization import NOW
 
 lakes = pytest.mark.parametrize("place", ["parquet", "parquet+s3"], indirect=True)

@@ -15,7 +15,7 @@ from etl.config import load
 from etl.destinations.lake import reading, staging, writing
 from etl.destinations.lake.columns import table_of
 from etl.operations import query
-from tests.conftest import Place
+from tests.support.places import Place
 from tests.support.samples import LOADED_AT, audits, batch, draft, hours, load_into, record
 
 N = 4

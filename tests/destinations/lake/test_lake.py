@@ -33,10 +33,10 @@ from etl.operations import query
 from etl.records import Batch
 from etl.simulator import AuditLog, Simulator
 from tests import TOP
-from tests.conftest import Place
 from tests.support import buckets
 from tests.support.commands import CLIENT_ID, SECRET, audit_etl, environment
 from tests.support.destination_contents import audits_in_lake
+from tests.support.places import Place
 from tests.support.samples import (
     LOADED_AT,
     audits,

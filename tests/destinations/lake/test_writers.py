@@ -14,7 +14,7 @@ import pytest
 
 from etl.destinations.lake.storage import LOCK, LocalStorage, translated
 from etl.errors import DestinationUnavailable, LeaseHeld
-from tests.conftest import Place
+from tests.support.places import Place
 from tests.support.samples import STREAM, audits, batch, draft, hours, load_into, record, unfenced
 
 local = pytest.mark.parametrize("place", ["parquet"], indirect=True)
