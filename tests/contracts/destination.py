@@ -54,6 +54,7 @@ class DestinationContract:
     def small_pieces(self) -> None:
         """Override it to have the destination cut its work into pieces of a few audits."""
 
+    @pytest.mark.promise("M1")
     def test_a_loaded_audit_reads_back_as_the_source_showed_it(
         self, destination: AnyDestination, place: Place
     ) -> None:
@@ -70,6 +71,7 @@ class DestinationContract:
         )
         assert receipt.loaded_at == LOADED_AT
 
+    @pytest.mark.promise("M2", "M5")
     def test_loading_again_adds_what_came_late_and_leaves_what_was_there(
         self, destination: AnyDestination, place: Place
     ) -> None:
@@ -101,6 +103,7 @@ class DestinationContract:
 
         assert told == [(Late({("ContactCenter", 3600): 2}), 5)]
 
+    @pytest.mark.promise("M5")
     def test_loading_less_removes_nothing(self, destination: AnyDestination, place: Place) -> None:
         load_into(destination, draft(hours(0, 1)), [batch(record("a"))], unfenced)
 
@@ -108,6 +111,7 @@ class DestinationContract:
 
         assert place.audits() == audits([record("a")])
 
+    @pytest.mark.promise("M2")
     def test_an_audit_shown_twice_is_held_once(
         self, destination: AnyDestination, place: Place
     ) -> None:
@@ -140,6 +144,7 @@ class DestinationContract:
 
         assert [len(place.audits(name)) for name in ("acme", "beta")] == [1, 1]
 
+    @pytest.mark.promise("M1", "M2")
     def test_one_id_in_two_organisations_is_two_audits_however_it_is_loaded(
         self, destination: AnyDestination, place: Place
     ) -> None:
@@ -161,6 +166,7 @@ class DestinationContract:
             assert [held.id for held in destination.look_up(name, hours(0, 1), ["a"])] == ["a"]
         assert list(destination.look_up("delta", hours(0, 1), ["a"])) == []
 
+    @pytest.mark.promise("M4")
     def test_a_page_that_fails_leaves_no_receipt_and_whole_audits(
         self, destination: AnyDestination, place: Place
     ) -> None:
@@ -177,6 +183,7 @@ class DestinationContract:
         assert watermark(destination) == BEGIN
         assert place.audits() in ([], audits([record("a")]))
 
+    @pytest.mark.promise("M7")
     def test_a_lost_lease_commits_no_receipt(self, destination: AnyDestination) -> None:
         destination.ledger.begin(STREAM, BEGIN, LOADED_AT)
 
@@ -189,6 +196,7 @@ class DestinationContract:
         assert destination.ledger.last_receipt(STREAM) is None
         assert watermark(destination) == BEGIN
 
+    @pytest.mark.promise("M3")
     def test_the_watermark_is_the_end_of_the_contiguous_receipts(
         self, destination: AnyDestination
     ) -> None:

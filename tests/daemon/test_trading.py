@@ -49,6 +49,7 @@ def stopped_until_taken_over(stopped: Daemon, copy: Copy, other: Daemon) -> None
     pytest.fail("stopped five times, and the other never took over")
 
 
+@pytest.mark.promise("M7")
 @pytest.mark.slow
 def test_two_daemons_trade_places_fifty_times_and_the_copy_stays_complete(
     organisation: Organisation, tmp_path: Path
@@ -84,6 +85,7 @@ def test_two_daemons_trade_places_fifty_times_and_the_copy_stays_complete(
         assert log.count("this process takes over") >= TRADES // 5
 
 
+@pytest.mark.promise("M6", "M7")
 @pytest.mark.slow
 def test_a_daemon_that_is_killed_at_any_instant_is_replaced_by_the_one_that_waits(
     organisation: Organisation, tmp_path: Path
@@ -126,6 +128,7 @@ def target(
         yield env, stack.enter_context(copy_at(url, organisation, lake=lake))
 
 
+@pytest.mark.promise("M7")
 @pytest.mark.slow
 def test_a_daemon_that_was_paused_past_its_lease_commits_nothing_and_waits(
     organisation: Organisation, target: tuple[dict[str, str], Copy], tmp_path: Path

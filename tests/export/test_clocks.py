@@ -284,6 +284,7 @@ def set_by_hand(app: App) -> None:
         connection.execute(sa.text("UPDATE watermarks SET watermark = '2027-01-01 00:00:00.000'"))
 
 
+@pytest.mark.promise("M3")
 @pytest.mark.parametrize(
     "wrong", [leapt_once, leapt_for_some_runs, leapt_by_a_month, backfilled_ahead, set_by_hand]
 )
@@ -336,6 +337,7 @@ def test_a_claim_is_not_taken_back_while_no_time_is_told(
     assert caplog.text.count("lies ahead of this machine's clock") == 1
 
 
+@pytest.mark.promise("M3")
 def test_a_process_whose_clocks_stood_still_takes_nothing_back(setup: Setup) -> None:
     """As on a machine that was suspended, while another one went on."""
     with setup.process() as asleep:

@@ -151,6 +151,7 @@ def load_and_be_killed(place: Place, step: int, monkeypatch: pytest.MonkeyPatch)
     return not os.WIFSIGNALED(ended)
 
 
+@pytest.mark.promise("M2", "M3", "M6")
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_dying_at_any_step_and_starting_again_ends_in_the_same_content(
@@ -159,6 +160,7 @@ def test_dying_at_any_step_and_starting_again_ends_in_the_same_content(
     assert_that_any_death_is_mended(place, monkeypatch, load_and_die)
 
 
+@pytest.mark.promise("M2", "M3", "M6")
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # the child only loads, and dies

@@ -96,6 +96,7 @@ def end_of(report: dict[str, list[dict[str, object]]]) -> datetime:
     return max(datetime.fromisoformat(str(r["window_end"])) for r in report["receipts"])
 
 
+@pytest.mark.promise("M1", "M2")
 def test_two_runs_hold_each_audit_once_as_the_source_shows_it(
     organisation: Organisation, place: Place
 ) -> None:
@@ -149,6 +150,7 @@ def test_audits_that_become_visible_late_are_there_after_the_next_run(
     assert len(late) > total(before, "events")
 
 
+@pytest.mark.promise("M6")
 @pytest.mark.slow
 @pytest.mark.parametrize("place", ["sqlite", "parquet", "parquet+s3"], indirect=True)
 def test_a_run_killed_at_twenty_instants_ends_in_the_same_content(
@@ -292,6 +294,7 @@ def test_an_empty_organisation_is_done_with_nothing(tmp_path: Path) -> None:
     assert total(report, "requests") <= 4
 
 
+@pytest.mark.promise("M7")
 def test_two_runs_at_once_take_turns(organisation: Organisation, tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'audits.db'}"
     env = env_of(organisation, url)

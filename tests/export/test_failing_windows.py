@@ -318,6 +318,7 @@ def test_verify_gives_verdicts_on_all_that_can_be_asked_for(hostile: World) -> N
     assert str(gap) in str(failure.error)
 
 
+@pytest.mark.promise("M6")
 @pytest.mark.slow
 @pytest.mark.parametrize("standing_place", ["sqlite"], indirect=True)
 def test_a_death_amid_halves_costs_nothing_of_what_can_be_asked_for(hostile: World) -> None:
@@ -464,6 +465,7 @@ def test_settings_that_change_by_hand_lose_nothing(hostile: World, changed: dict
     assert watermark(hostile) == Watermark(BEGIN, outcome.span.end, watermark(hostile).updated_at)
 
 
+@pytest.mark.promise("M3")
 @pytest.mark.parametrize("place", ["sqlite", "postgresql", "mariadb"], indirect=True)
 def test_what_a_gap_means_for_the_watermark_and_the_monitoring(place: Place) -> None:
     ledger = place.destination.ledger

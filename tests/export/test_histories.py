@@ -25,6 +25,7 @@ def log() -> Iterator[AuditLog]:
         yield log
 
 
+@pytest.mark.promise("M1", "M2", "M3", "M6")
 @pytest.mark.parametrize(
     ("standing_place", "seed"),
     sorted((KINDS[seed % len(KINDS)], seed) for seed in SEEDS),

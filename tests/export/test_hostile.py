@@ -71,6 +71,7 @@ def assert_that_a_run_without_faults_completes(world: World) -> None:
     assert_that_nothing_is_claimed_falsely(world, outcome)
 
 
+@pytest.mark.promise("M1", "M2", "M3", "M4")
 @pytest.mark.parametrize("cell", CELLS, ids=lambda cell: cell.name.replace("`", ""))
 def test_nothing_is_lost_doubled_or_claimed_falsely(hostile: World, cell: Cell) -> None:
     hostile.suffer(cell)
@@ -119,6 +120,7 @@ def test_faults_that_meet_are_survived_or_told_of(hostile: World, seed: int) -> 
     assert_that_a_run_without_faults_completes(hostile)
 
 
+@pytest.mark.promise("M5")
 def test_what_the_source_forgets_stays(hostile: World) -> None:
     hostile.run()
     before = hostile.place.audits()

@@ -127,6 +127,7 @@ def test_what_is_no_page_is_asked_for_again(
     assert read(source) == ["a", "b"]
 
 
+@pytest.mark.promise("M4")
 @pytest.mark.parametrize("body", NO_PAGES, ids=str)
 def test_what_is_never_a_page_breaks_the_contract(
     source: AuditSource, server: Organization, body: Any

@@ -282,6 +282,7 @@ def test_an_unknown_state_that_stays_is_named_at_the_end(server: Organization, t
     assert "'Reticulating'" in str(caught)
 
 
+@pytest.mark.promise("M4")
 @pytest.mark.parametrize("end", ["Failed", "Cancelled"])
 def test_a_query_that_failed_is_not_an_empty_one(
     source: AuditSource, server: Organization, end: str
@@ -326,6 +327,7 @@ def test_a_query_s_id_is_one_part_of_the_path(source: AuditSource, server: Organ
 # paging
 
 
+@pytest.mark.promise("M4")
 def test_pages_are_read_to_the_last_cursor(source: AuditSource, server: Organization) -> None:
     server.script(RESULTS, page("a", "b", cursor="x&y +/="), page("c", cursor="2"), page("d"))
 
@@ -446,6 +448,7 @@ def test_a_400_to_the_first_page_is_no_expiry(source: AuditSource, server: Organ
     assert type(failing(source)) is Refused
 
 
+@pytest.mark.promise("M4")
 @pytest.mark.parametrize(
     ("reply", "error_type"),
     [

@@ -72,6 +72,7 @@ def load_another(place: Place) -> None:
     load_into(place.destination, draft(hours(24, 48)), page)
 
 
+@pytest.mark.promise("M7")
 @local
 def test_a_writer_that_lost_its_lease_leaves_the_staging_of_the_one_that_holds_it(
     place: Place,
@@ -199,6 +200,7 @@ def test_a_file_that_is_shorter_in_its_place_than_it_was_does_not_count(
         storage.publish(staged(tmp_path), PATH, lambda: None)
 
 
+@pytest.mark.promise("M3", "M4")
 @local
 @pytest.mark.parametrize("step", ["fsync", "rename"])
 def test_a_disk_that_fails_as_a_file_is_published_leaves_no_receipt(

@@ -92,6 +92,7 @@ def test_ids_are_looked_up_once_one_of_them_is_there(
     assert (looked_up, attempts) == (2 * len(pages), 2 + 1 + 2 * len(pages))
 
 
+@pytest.mark.promise("M2", "M7")
 def test_two_loads_at_once_into_sql_hold_each_audit_once(
     engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
