@@ -23,7 +23,9 @@ import sqlalchemy as sa
 from etl.config import Settings
 from etl.config.urls import default_ledger
 from etl.database import schema
-from etl.database.engine import name_of, open_engine, require_schema, schema_version
+from etl.database.engine import open_engine
+from etl.database.errors import name_of
+from etl.database.versions import require_schema, schema_version
 from etl.destinations import AnyDestination
 from etl.destinations.sql.destination import SqlDestination
 from etl.destinations.trials import temporary_folder

@@ -7,7 +7,7 @@ import click
 
 from etl.app import App
 from etl.cli.shared import app_of, common_options, print_json
-from etl.database.engine import name_of
+from etl.database.errors import name_of
 from etl.operations import recognition
 
 

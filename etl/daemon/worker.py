@@ -11,7 +11,7 @@ from etl.app import App
 from etl.daemon.keeper import Keeper
 from etl.daemon.observer import Observer
 from etl.daemon.turns import Turn, Turns
-from etl.database.engine import transact
+from etl.database.transactions import transact
 from etl.errors import AuditEtlError, DestinationUnavailable, LeaseHeld, RateLimited, Stopped
 from etl.ledger import leases
 from etl.ledger.leases import Lease

@@ -6,7 +6,7 @@ from typing import Final
 import sqlalchemy as sa
 
 from etl.database.connections import PACKET_BYTES
-from etl.database.engine import name_of
+from etl.database.errors import name_of
 from etl.errors import ConfigurationError, DestinationUnavailable
 
 #: Rows of the largest audits that are known fit such a packet; it is MariaDB's default.
@@ -25,7 +25,6 @@ SELECT 'max_statement_time', @@max_statement_time
 _MYSQL_LIMITS: Final = """
 SELECT 'max_execution_time', @@max_execution_time / 1000
 """
-
 
 #: What a server of MySQL or MariaDB cannot have: not each has each of these variables.
 _UNUSABLE: Final = """

@@ -13,7 +13,8 @@ from alembic.config import Config
 
 from etl.database import limits, schema
 from etl.database.connections import TIMEOUTS, without_limit
-from etl.database.engine import name_of, translated, version_in
+from etl.database.errors import name_of, translated
+from etl.database.versions import version_in
 from etl.errors import ConfigurationError, DestinationUnavailable
 from etl.resources import resource_path
 

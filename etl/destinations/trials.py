@@ -14,7 +14,8 @@ from uuid import uuid4
 import sqlalchemy as sa
 
 from etl.database import schema
-from etl.database.engine import name_of, reading, transact
+from etl.database.errors import name_of
+from etl.database.transactions import reading, transact
 from etl.destinations.sql.inserter import Inserter
 from etl.destinations.sql.rows import rows_of
 from etl.errors import DestinationUnavailable

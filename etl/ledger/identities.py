@@ -10,8 +10,9 @@ from uuid import uuid4
 
 import sqlalchemy as sa
 
-from etl.database.engine import name_of, reading
+from etl.database.errors import name_of
 from etl.database.schema import audit_events, identities, leases, queries, receipts, watermarks
+from etl.database.transactions import reading
 from etl.errors import ConfigurationError
 from etl.model import WRITER
 

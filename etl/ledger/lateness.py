@@ -17,8 +17,8 @@ from typing import Final, NamedTuple
 
 import sqlalchemy as sa
 
-from etl.database.engine import reading
 from etl.database.schema import audit_events, early_audits, late_arrivals
+from etl.database.transactions import reading
 from etl.model import Late, Load, Stream
 from etl.window import Window, format_duration
 

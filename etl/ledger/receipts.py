@@ -15,7 +15,6 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from etl.database.engine import reading, transact
 from etl.database.schema import (
     audit_rejects,
     late_arrivals,
@@ -25,6 +24,7 @@ from etl.database.schema import (
     void_receipts,
     watermarks,
 )
+from etl.database.transactions import reading, transact
 from etl.model import (
     BACKFILL,
     FailedWindow,

@@ -7,8 +7,8 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from etl.database.engine import reading, transact
 from etl.database.schema import audit_services
+from etl.database.transactions import reading, transact
 from etl.model import ServiceAction
 
 #: The columns' width; the vendor's own names have at most 60 characters.

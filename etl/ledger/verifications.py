@@ -6,8 +6,8 @@ from typing import Final
 import sqlalchemy as sa
 
 from etl import __version__
-from etl.database.engine import reading, transact
 from etl.database.schema import verifications
+from etl.database.transactions import reading, transact
 from etl.model import Stream, Verification
 from etl.window import Window
 

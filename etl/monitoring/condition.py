@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from etl.app import App
-from etl.database.engine import require_schema
+from etl.database.versions import require_schema
 from etl.errors import AuditEtlError, SchemaBehind
 from etl.ledger.lateness import unconfirmed
 from etl.model import RETENTION, Stream

@@ -9,8 +9,10 @@ from typing import Final
 
 from etl.app import App
 from etl.database import connections, limits
-from etl.database.engine import name_of, reading, schema_version
+from etl.database.errors import name_of
 from etl.database.schema import HEAD
+from etl.database.transactions import reading
+from etl.database.versions import schema_version
 from etl.destinations import trials
 from etl.errors import AuditEtlError, ConfigurationError, SchemaBehind
 from etl.genesys.client.masking import SHORT

@@ -12,7 +12,8 @@ import pyarrow as pa
 import sqlalchemy as sa
 
 from etl.app import App
-from etl.database.engine import name_of, read_only, translated
+from etl.database.errors import name_of, translated
+from etl.database.transactions import read_only
 from etl.errors import UsageError
 from etl.operations.questions import accepted, words
 

@@ -16,7 +16,8 @@ from typing import Final
 import sqlalchemy as sa
 
 from etl.app import App
-from etl.database.engine import name_of, reading, transact
+from etl.database.errors import name_of
+from etl.database.transactions import reading, transact
 from etl.errors import ConfigurationError, NotPermitted, SourceBrokePromise, SourceUnavailable
 from etl.genesys.query import AuditSource
 from etl.ledger import identities, leases, receipts

@@ -12,8 +12,9 @@ import sqlalchemy as sa
 
 from etl.database import migration
 from etl.database.connections import TIMEOUTS
-from etl.database.engine import open_engine, reading, transact
+from etl.database.engine import open_engine
 from etl.database.schema import early_audits
+from etl.database.transactions import reading, transact
 from etl.destinations import trials
 from etl.destinations.sql import destination as sql_module
 from etl.destinations.sql.destination import SqlDestination

@@ -16,8 +16,9 @@ from sqlalchemy import event
 
 from etl.database import migration
 from etl.database.connections import TIMEOUTS
-from etl.database.engine import checkpointed, open_engine, transact
+from etl.database.engine import open_engine
 from etl.database.schema import audit_events, early_audits
+from etl.database.transactions import checkpointed, transact
 from etl.destinations.sql.destination import SqlDestination
 from etl.destinations.sql.keys import absent_of
 from etl.errors import DestinationUnavailable

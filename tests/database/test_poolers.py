@@ -15,7 +15,8 @@ import pytest
 import sqlalchemy as sa
 
 from etl.database import migration
-from etl.database.engine import open_engine, read_only, transact
+from etl.database.engine import open_engine
+from etl.database.transactions import read_only, transact
 from etl.errors import DestinationUnavailable
 from tests.support.commands import audit_etl
 from tests.support.daemons import QUICK, Daemon, until

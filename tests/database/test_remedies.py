@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from etl.database.engine import open_engine, reading, translated
+from etl.database.engine import open_engine
+from etl.database.errors import translated
+from etl.database.transactions import reading
 from etl.errors import AuditEtlError, ConfigurationError, DestinationUnavailable
 from tests.support.commands import CLIENT_ID, SECRET, audit_etl, environment
 from tests.support.database_servers import own_postgres

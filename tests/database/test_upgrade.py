@@ -20,7 +20,8 @@ from alembic import command
 from etl.app import App
 from etl.config import load
 from etl.database import migration, schema
-from etl.database.engine import open_engine, schema_version
+from etl.database.engine import open_engine
+from etl.database.versions import schema_version
 from etl.destinations.lake import binding
 from etl.destinations.lake.storage import LocalStorage
 from etl.errors import ConfigurationError, SchemaBehind

@@ -15,8 +15,8 @@ from starlette.responses import Response
 
 from etl.app import App
 from etl.config import load
-from etl.database.engine import transact
 from etl.database.schema import receipts
+from etl.database.transactions import transact
 from etl.errors import TryAgainLater, UsageError
 from etl.ledger import status
 from etl.ledger.receipts import record as ledger_record

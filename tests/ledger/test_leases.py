@@ -13,8 +13,9 @@ import sqlalchemy as sa
 
 from etl.app import clock
 from etl.database import migration
-from etl.database.engine import open_engine, transact
+from etl.database.engine import open_engine
 from etl.database.schema import leases
+from etl.database.transactions import transact
 from etl.errors import LeaseHeld
 from etl.ledger.leases import (
     LEASE_TIMING,

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etl.cli.coverage import line_of_days, plot
-from etl.database.engine import transact
+from etl.database.transactions import transact
 from etl.ledger.receipts import Ledger
 from etl.ledger.receipts import record as ledger_record
 from etl.ledger.status import Coverage, coverage, gather

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from etl.database.engine import transact
+from etl.database.transactions import transact
 from etl.ledger.receipts import Ledger
 from etl.ledger.receipts import record as ledger_record
 from etl.ledger.status import Coverage, backfilled, days_of, gather

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from etl.app import App
 from etl.config import load
 from etl.database import schema
-from etl.database.engine import transact
+from etl.database.transactions import transact
 from etl.errors import DestinationUnavailable, UsageError
 from etl.operations import query
 from tests import TOP

@@ -9,8 +9,8 @@ import pytest
 import sqlalchemy as sa
 
 from etl import __version__
-from etl.database.engine import transact
 from etl.database.schema import verifications
+from etl.database.transactions import transact
 from etl.destinations.sql import destination as sql_module
 from etl.ledger import verifications as stored
 from etl.model import Verification

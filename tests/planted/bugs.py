@@ -185,7 +185,7 @@ BUGS = [
     ),
     Bug(
         "a transaction that lost against another is not tried again",
-        "etl/database/engine.py",
+        "etl/database/transactions.py",
         (
             (
                 "IntegrityError as error:\n            if attempt == ATTEMPTS:\n",
@@ -196,13 +196,13 @@ BUGS = [
     ),
     Bug(
         "a transaction that the database undid for another is not tried again",
-        "etl/database/engine.py",
+        "etl/database/remedies.py",
         (('frozenset({"40001", "40P01", 1213})', 'frozenset({"40001"})'),),
         ("tests/database/test_engine.py", "-k", "wait_for_each_other"),
     ),
     Bug(
         "a lock that was waited for in vain is waited for again",
-        "etl/database/engine.py",
+        "etl/database/remedies.py",
         (('"40P01", 1213})', '"40P01", 1213, 1205, "55P03"})'),),
         ("tests/database/test_engine.py", "-k", "lock_of_another"),
     ),
@@ -1445,7 +1445,7 @@ BUGS = [
     ),
     Bug(
         "what a refused row holds is told",
-        "etl/database/engine.py",
+        "etl/database/errors.py",
         (
             (
                 "refuses rows: {_rule(error)};",
@@ -1473,8 +1473,8 @@ BUGS = [
     ),
     Bug(
         "sessions of a server that has become read-only stay in the pool",
-        "etl/database/engine.py",
-        (("        if codes & _DEMOTED:\n", "        if not codes:\n"),),
+        "etl/database/errors.py",
+        (("        if codes & DEMOTED:\n", "        if not codes:\n"),),
         (
             "tests/database/test_connections.py::test_a_session_that_has_become_read_only_is_not_used_again"
             "[postgresql]",
@@ -1891,7 +1891,7 @@ BUGS = [
     ),
     Bug(
         "an absent database is not made by the command that is told",
-        "etl/database/engine.py",
+        "etl/database/remedies.py",
         (("run `createdb {database}`", "run `createdb`"),),
         (
             "tests/database/test_remedies.py::test_a_database_that_is_absent_is_made_by_the_command_that_is_told",
@@ -1919,13 +1919,13 @@ BUGS = [
     ),
     Bug(
         "a statement that took longer than the role allows is told without the setting",
-        "etl/database/engine.py",
+        "etl/database/remedies.py",
         (('{"57014", 1969, 3024}', "{1969, 3024}"),),
         ("tests/database/test_connections.py::test_a_setting_that_stops_a_run_is_named",),
     ),
     Bug(
         "PgBouncer's refusal of a parameter is told without a remedy",
-        "etl/database/engine.py",
+        "etl/database/remedies.py",
         (('("unsupported startup parameter",)', "()"),),
         ("tests/database/test_poolers.py::test_what_pgbouncer_refuses_is_said_with_its_remedy",),
     ),
@@ -2146,13 +2146,13 @@ BUGS = [
     ),
     Bug(
         "a remedy names the URL's user in place of the one that was refused",
-        "etl/database/engine.py",
+        "etl/database/remedies.py",
         (("(found[0].groupdict() if found else {})", "{}"),),
         ("tests/database/test_remedies.py", "-k", "a_role"),
     ),
     Bug(
         "what PostgreSQL's variables ask for in vain is not named",
-        "etl/database/engine.py",
+        "etl/database/remedies.py",
         (('            "unrecognized configuration parameter",\n', ""),),
         ("tests/database/test_remedies.py", "-k", "in_vain"),
     ),
@@ -2242,8 +2242,8 @@ BUGS = [
     ),
     Bug(
         "an error of a server quotes the rows' values",
-        "etl/database/engine.py",
-        (("if not asked and not _holds_no_value(error):", "if False:"),),
+        "etl/database/errors.py",
+        (("if not asked and not holds_no_value(error):", "if False:"),),
         ("tests/export/test_by_hand.py", "-k", "somebody_added"),
     ),
     Bug(

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from etl.config import load
-from etl.database.engine import open_engine, reading
+from etl.database.engine import open_engine
+from etl.database.transactions import reading
 from etl.errors import DestinationUnavailable
 from etl.records import Batch
 from tests.support.commands import audit_etl, environment

@@ -18,7 +18,8 @@ from uuid import uuid4
 import msgspec
 import sqlalchemy as sa
 
-from etl.database.engine import name_of, reading, transact
+from etl.database.errors import name_of
+from etl.database.transactions import reading, transact
 from etl.destinations import Fence
 from etl.destinations.lake.layout import MARKER, organization_of
 from etl.destinations.lake.staging import Staging

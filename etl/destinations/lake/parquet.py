@@ -27,7 +27,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import sqlalchemy as sa
 
-from etl.database.engine import transact
+from etl.database.transactions import transact
 from etl.destinations import Fence, Held
 from etl.destinations.lake.background import Early
 from etl.destinations.lake.binding import Binding

@@ -21,7 +21,7 @@ from typing import Final, NamedTuple, TypeVar
 import sqlalchemy as sa
 
 from etl.database import schema
-from etl.database.engine import checkpointed, reading, transact
+from etl.database.transactions import checkpointed, reading, transact
 from etl.destinations import Fence, Held
 from etl.destinations.sql.fitting import fitting
 from etl.destinations.sql.groups import grouped

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from etl.database.engine import transact
 from etl.database.schema import early_audits
+from etl.database.transactions import transact
 from etl.destinations.sql import destination as sql_module
 from etl.destinations.sql import keys
 from etl.destinations.sql.destination import SqlDestination

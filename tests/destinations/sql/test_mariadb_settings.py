@@ -16,7 +16,8 @@ import sqlalchemy as sa
 
 from etl.app import clock
 from etl.database import limits, migration
-from etl.database.engine import open_engine, transact
+from etl.database.engine import open_engine
+from etl.database.transactions import transact
 from etl.destinations.lake.storage import LocalStorage
 from etl.destinations.sql.destination import SqlDestination
 from etl.errors import AuditTooLarge, DestinationUnavailable
