@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from etl.database.connections import TIMEOUTS, caveat, connect_arguments
+from etl.database.connections import caveat, connect_arguments
+from etl.database.timeouts import TIMEOUTS
 from etl.destinations.lake import access
 from etl.encryption import require_https
 from etl.errors import ConfigurationError

@@ -12,7 +12,8 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy import event, exc
 
-from etl.database.connections import TIMEOUTS, Timeouts, connect_arguments, watch
+from etl.database.connections import connect_arguments, watch
+from etl.database.timeouts import TIMEOUTS, Timeouts
 from etl.errors import ConfigurationError, DestinationUnavailable
 from etl.private import make_private
 

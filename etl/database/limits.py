@@ -5,8 +5,8 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from etl.database.connections import PACKET_BYTES
 from etl.database.errors import name_of
+from etl.database.mysql import PACKET_BYTES
 from etl.errors import ConfigurationError, DestinationUnavailable
 
 #: Rows of the largest audits that are known fit such a packet; it is MariaDB's default.

@@ -12,8 +12,9 @@ from alembic import command
 from alembic.config import Config
 
 from etl.database import limits, schema
-from etl.database.connections import TIMEOUTS, without_limit
+from etl.database.connections import without_limit
 from etl.database.errors import name_of, translated
+from etl.database.timeouts import TIMEOUTS
 from etl.database.versions import version_in
 from etl.errors import ConfigurationError, DestinationUnavailable
 from etl.resources import resource_path

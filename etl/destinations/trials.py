@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from etl.database import schema
 from etl.database.errors import name_of
+from etl.database.times import UtcTime
 from etl.database.transactions import reading, transact
 from etl.destinations.sql.inserter import Inserter
 from etl.destinations.sql.rows import rows_of
@@ -94,7 +95,7 @@ def _try_table(connection: sa.Connection, table: sa.Table, now: datetime) -> Non
 
 def _value(column: sa.Column[Any], now: datetime) -> object:
     kind = column.type
-    if isinstance(kind, schema.UtcTime):
+    if isinstance(kind, UtcTime):
         return now
     if isinstance(kind, sa.Boolean):
         return False

@@ -21,7 +21,8 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from etl.database.schema import leases, read_time
+from etl.database.schema import leases
+from etl.database.times import read_time
 from etl.database.transactions import transact
 from etl.errors import DestinationUnavailable, LeaseHeld
 from etl.window import iso_utc

@@ -20,6 +20,7 @@ import sqlalchemy as sa
 
 from etl.database import migration, schema
 from etl.database.engine import open_engine
+from etl.database.times import UtcTime, bound_time, read_time
 from etl.destinations.sql.rows import bound_for
 from tests.benchmarks.meter import Meter, windows
 
@@ -42,9 +43,7 @@ Rows = list[tuple[Any, ...]]
 def pieces(window: str) -> Iterator[list[Rows]]:
     """The window's rows, a few thousand audits at a time: those of each of `TABLES`."""
     # As SQLite has times: text that sorts.
-    bounds = [
-        schema.bound_time(datetime.fromisoformat(text), "sqlite") for text in window.split("/")
-    ]
+    bounds = [bound_time(datetime.fromisoformat(text), "sqlite") for text in window.split("/")]
     events = (
         f"SELECT {_columns(TABLES[0])} FROM audit_events "
         "WHERE +event_date >= ? AND +event_date < ? ORDER BY rowid"
@@ -145,8 +144,8 @@ def _copy_of(number: int, table: sa.Table) -> Path:
 def _form_of(column: sa.Column[Any]) -> Callable[[Any], Any]:
     """What makes PostgreSQL's binary form of the column's values, as SQLite gave them."""
     bound = bound_for("postgresql")
-    if isinstance(column.type, schema.UtcTime):
-        return lambda text: bound.time(schema.read_time(text))
+    if isinstance(column.type, UtcTime):
+        return lambda text: bound.time(read_time(text))
     if schema.SHAPE in column.info:
         return lambda text: bound.json(msgspec.Raw(text.encode()))
     if isinstance(column.type, sa.Boolean):

@@ -11,9 +11,9 @@ import pytest
 import sqlalchemy as sa
 
 from etl.database import migration
-from etl.database.connections import TIMEOUTS
 from etl.database.engine import open_engine
 from etl.database.schema import early_audits
+from etl.database.timeouts import TIMEOUTS
 from etl.database.transactions import reading, transact
 from etl.destinations import trials
 from etl.destinations.sql import destination as sql_module

@@ -15,9 +15,9 @@ import sqlalchemy as sa
 from sqlalchemy import event
 
 from etl.database import migration
-from etl.database.connections import TIMEOUTS
 from etl.database.engine import open_engine
 from etl.database.schema import audit_events, early_audits
+from etl.database.timeouts import TIMEOUTS
 from etl.database.transactions import checkpointed, transact
 from etl.destinations.sql.destination import SqlDestination
 from etl.destinations.sql.keys import absent_of

@@ -10,8 +10,8 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import event
 
 from etl.database import migration, schema
-from etl.database.connections import Timeouts
 from etl.database.engine import open_engine
+from etl.database.timeouts import Timeouts
 from etl.database.versions import require_schema, schema_version
 from etl.errors import ConfigurationError, DestinationUnavailable, SchemaBehind
 from tests.support import database_servers as servers

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etl.database.schema import bound_time, read_time
+from etl.database.times import bound_time, read_time
 
 OFFSETS = st.integers(-14 * 60, 14 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))
 INSTANTS = st.datetimes(datetime(1001, 1, 2), datetime(9998, 12, 30), timezones=OFFSETS)

@@ -1032,7 +1032,7 @@ BUGS = [
     ),
     Bug(
         "the environment says in which encoding PostgreSQL is given texts",
-        "etl/database/connections.py",
+        "etl/database/postgresql.py",
         (('"client_encoding": "utf8"', '"load_balance_hosts": "disable"'),),
         ("tests/database/test_engine.py", "-k", "encoding_of_the_environment"),
     ),
@@ -1482,7 +1482,7 @@ BUGS = [
     ),
     Bug(
         "a machine that is gone is waited for as long as TCP does",
-        "etl/database/connections.py",
+        "etl/database/postgresql.py",
         (
             ('        "tcp_user_timeout": timeouts.dead * 1000,\n', ""),
             ('        "keepalives": 1,\n', '        "keepalives": 0,\n'),
@@ -1494,7 +1494,7 @@ BUGS = [
     ),
     Bug(
         "what the user sets for PostgreSQL's sessions is set over",
-        "etl/database/connections.py",
+        "etl/database/postgresql.py",
         ((" if name not in chosen}", "}"),),
         (
             "tests/database/test_connections.py::"
@@ -1872,7 +1872,7 @@ BUGS = [
     ),
     Bug(
         "a parameter of another driver is a bug of audit-etl",
-        "etl/database/connections.py",
+        "etl/database/mysql.py",
         (
             (
                 "(AttributeError, LookupError, OSError, TypeError, ValueError)",
@@ -1883,7 +1883,7 @@ BUGS = [
     ),
     Bug(
         "MySQL 8 without cryptography is not told what to install",
-        "etl/database/connections.py",
+        "etl/database/mysql.py",
         (("    except RuntimeError as error:\n", "    except ZeroDivisionError as error:\n"),),
         (
             "tests/database/test_remedies.py::test_a_password_for_mysql_8_without_cryptography_says_what_to_install",
@@ -1911,7 +1911,7 @@ BUGS = [
     ),
     Bug(
         "times come as the role of a PostgreSQL database writes them",
-        "etl/database/connections.py",
+        "etl/database/postgresql.py",
         (('"datestyle": "ISO", ', ""),),
         (
             "tests/database/test_connections.py::test_what_a_role_sets_on_postgresql_changes_nothing",
@@ -1931,7 +1931,7 @@ BUGS = [
     ),
     Bug(
         "psycopg prepares statements, though a pooler gives each transaction another session",
-        "etl/database/connections.py",
+        "etl/database/postgresql.py",
         (('"prepare_threshold": None,', '"prepare_threshold": 1,'),),
         (
             "tests/database/test_poolers.py::"
@@ -1949,7 +1949,7 @@ BUGS = [
     ),
     Bug(
         "an answer of MariaDB ends where the server's sql_select_limit says",
-        "etl/database/connections.py",
+        "etl/database/mysql.py",
         (("sql_select_limit = 18446744073709551615", "sql_select_limit = DEFAULT"),),
         (f"{MARIADB}::test_all_commands_work_on_it",),
     ),
@@ -1961,7 +1961,7 @@ BUGS = [
     ),
     Bug(
         "MariaDB's sql_mode turns empty texts into NULL",
-        "etl/database/connections.py",
+        "etl/database/mysql.py",
         (("STRICT_ALL_TABLES,NO", "EMPTY_STRING_IS_NULL,NO"),),
         (f"{MARIADB}::test_all_commands_work_on_it",),
     ),
@@ -2092,13 +2092,13 @@ BUGS = [
     ),
     Bug(
         "a service that PostgreSQL does not know is taken for a bug",
-        "etl/database/connections.py",
+        "etl/database/postgresql.py",
         (('if "target_session_attrs" not in known:', "if not asked:"),),
         ("tests/database/test_remedies.py", "-k", "service"),
     ),
     Bug(
         "a URL of MySQL without a database is taken for a bug",
-        "etl/database/connections.py",
+        "etl/database/mysql.py",
         (("    if database is None:\n", "    if packet is None:\n"),),
         ("tests/database/test_remedies.py", "-k", "without_a_database"),
     ),
@@ -2116,7 +2116,7 @@ BUGS = [
     ),
     Bug(
         "an option file of MySQL that cannot be understood is taken for a bug",
-        "etl/database/connections.py",
+        "etl/database/mysql.py",
         (("except (configparser.Error, UnicodeDecodeError):", "except ZeroDivisionError:"),),
         ("tests/database/test_remedies.py", "-k", "option_file"),
     ),
@@ -2128,7 +2128,7 @@ BUGS = [
     ),
     Bug(
         "the bound that a parameter of MySQL breaks is not told",
-        "etl/database/connections.py",
+        "etl/database/mysql.py",
         (('and " should be " in str(error)', "and not str(error)"),),
         ("tests/database/test_remedies.py", "-k", "a_bound"),
     ),

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from etl.database import schema
+from etl.database.times import UtcTime
 from etl.destinations.sql.rows import bound_for, rows_of
 from etl.ledger.service_mapping import known, refresh
 from etl.model import ServiceAction
@@ -83,7 +84,7 @@ def assert_that_every_database_holds(audit: Audit) -> None:
 def assert_fits(value: object, column: sa.Column[Any]) -> None:
     if value is None:
         assert column.nullable, column
-    elif isinstance(column.type, schema.UtcTime):
+    elif isinstance(column.type, UtcTime):
         assert isinstance(value, datetime)
         assert value.tzinfo is UTC
         assert value.microsecond % 1000 == 0

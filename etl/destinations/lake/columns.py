@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from msgspec.structs import astuple
 
 from etl.database import schema
+from etl.database.times import UtcTime
 from etl.errors import SchemaBehind
 from etl.records import Audit, EntityChange, PropertyChange
 
@@ -39,7 +40,7 @@ def _type_of(column: sa.Column[object]) -> pa.DataType:
     shape = column.info.get(schema.SHAPE)
     if shape is not None:
         return _SHAPES[shape]
-    if isinstance(column.type, schema.UtcTime):
+    if isinstance(column.type, UtcTime):
         return _TIME
     if isinstance(column.type, sa.Boolean):
         return pa.bool_()

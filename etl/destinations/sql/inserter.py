@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import sqlalchemy as sa
 from sqlalchemy.engine import Dialect
 
-from etl.database.connections import PACKET_BYTES
+from etl.database.mysql import PACKET_BYTES
 from etl.destinations.sql.rows import Row, bound_for, is_utf8
 from etl.errors import AuditTooLarge, DestinationUnavailable
 from etl.prefetch import Prefetched

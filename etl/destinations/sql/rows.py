@@ -10,6 +10,7 @@ import msgspec
 import sqlalchemy as sa
 
 from etl.database import schema
+from etl.database.times import text_time
 from etl.records import Audit, Reject
 
 Row = tuple[object, ...]
@@ -39,10 +40,10 @@ class Bound(NamedTuple):
 def bound_for(dialect_name: str) -> Bound:
     """What makes values as `Inserter` has them inserted into a database of the dialect."""
     if dialect_name == "sqlite":
-        return Bound(schema.text_time, bytes, _ENCODE)
+        return Bound(text_time, bytes, _ENCODE)
     if dialect_name == "postgresql":  # bytes of its binary form
         return Bound(_binary_time, bytes, lambda value: _JSONB_VERSION + _ENCODE(value))
-    return Bound(schema.text_time, bytes.decode, lambda value: _ENCODE(value).decode())
+    return Bound(text_time, bytes.decode, lambda value: _ENCODE(value).decode())
 
 
 def _binary_time(instant: datetime) -> bytes:
