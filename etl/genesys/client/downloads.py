@@ -89,15 +89,16 @@ class Downloads:
             self._transport.clock.wait(seconds)
 
     def _attempt(self, url: str, file: IO[bytes]) -> Failure | None:
+        patience, clock = self._transport.patience, self._transport.clock
         self._transport.exchange.counted()
         try:
             with (
-                new_session(self._transport.patience.answer_seconds) as session,
+                new_session(patience.download_seconds, clock.monotonic) as session,
                 session.get(
                     url,
                     auth=ANONYMOUS,
                     proxies=no_proxy_on_loopback(url),
-                    timeout=self._transport.patience.timeout,
+                    timeout=patience.timeout,
                     allow_redirects=False,
                     stream=True,
                 ) as response,
@@ -111,9 +112,8 @@ class Downloads:
 
     def _keep(self, response: requests.Response, file: IO[bytes]) -> Refusal | None:
         size = 0
-        clock = self._transport.clock
-        for chunk in arriving(response, clock, self._transport.patience.download_seconds):
-            clock.check()
+        for chunk in arriving(response):
+            self._transport.clock.check()
             size += len(chunk)
             if size > self._bytes_max:
                 return Refusal(_OPERATION, 413, message=f"more than {self._bytes_max} bytes")

@@ -12,7 +12,7 @@ import re
 import socket
 import ssl
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -182,7 +182,7 @@ class Exchange:
     def _read(self, response: requests.Response, limit: int) -> bytes:
         """The body, but not much more than `limit` bytes of it."""
         body = BytesIO()
-        for part in arriving(response, self._clock, self._patience.answer_seconds):
+        for part in arriving(response):
             body.write(part)
             if body.tell() > limit:
                 break
@@ -192,7 +192,8 @@ class Exchange:
     def _session(self) -> Iterator[requests.Session]:
         """A session for this thread alone during the block: the last one that was given back."""
         with self._lock:
-            session = self._idle.pop() if self._idle else new_session(self._patience.answer_seconds)
+            idle = self._idle.pop() if self._idle else None
+        session = idle or new_session(self._patience.answer_seconds, self._clock.monotonic)
         try:
             yield session
         finally:
@@ -200,28 +201,22 @@ class Exchange:
                 self._idle.append(session)
 
 
-def arriving(response: requests.Response, clock: Clock, seconds: float) -> Iterator[bytes]:
-    """The body of an answer, inflated, in whatever parts it arrives.
-
-    The read timeout is for each part: a server that sends a drop now and then would hold us for
-    ever, so `seconds` bound the whole.
+def arriving(response: requests.Response) -> Iterator[bytes]:
+    """Yield the inflated body of an answer, in whatever parts it arrives.
 
     Raises:
-        requests.RequestException: it broke off, cannot be inflated, or took longer.
+        requests.RequestException: it broke off, cannot be inflated, or took too long.
     """
-    until = clock.monotonic() + seconds
     try:
         while part := response.raw.read1(_CHUNK_BYTES, decode_content=True):
             yield part
-            if clock.monotonic() > until:
-                raise requests.exceptions.ReadTimeout from TimeoutError()
     except urllib3.exceptions.HTTPError as error:
         raise requests.exceptions.ConnectionError(error) from error
 
 
-def new_session(head_seconds: float) -> requests.Session:
+def new_session(seconds: float, monotonic: Callable[[], float]) -> requests.Session:
     """A session that says who we are. See `Session`."""
-    session = Session(head_seconds)
+    session = Session(seconds, monotonic)
     session.headers.update({"User-Agent": USER_AGENT, "Accept": "application/json"})
     return session
 

@@ -14,7 +14,7 @@ class Patience:
     Attributes:
         connect_seconds: to reach a host.
         read_seconds: between two parts of an answer.
-        answer_seconds: to an answer's headers, and from there to its end.
+        answer_seconds: from the end of a request to the end of its answer.
         download_seconds: the same for a download: 8 GiB at 2 MB a second take no longer.
         first_pauses: seconds between the attempts at a host that never answered before.
         outage_pauses: seconds between attempts while a host that did answer is down, one for each

@@ -1,114 +1,96 @@
-"""HTTP sessions that go nowhere by themselves and wait for no answer's head without end.
+"""HTTP sessions that follow no redirect and bound the time of a whole answer.
 
-`requests` looks at where a redirect leads, and reads its whole body, even if it must not follow
-it; `http.client` takes each byte of a head as a sign of life, and any number of heads that say
-100 Continue. So a host could take all memory, or hold a thread for weeks. Here it cannot.
+`requests` reads the body of a redirect even if it must not follow it. A read timeout is for each
+read: a host that sends a byte now and then, or one 100 Continue after another, would hold a thread
+for weeks.
 """
 
 from __future__ import annotations
 
 import io
-import time
-from functools import cache
+import socket
+from collections.abc import Callable
 from http import HTTPStatus
-from http.client import HTTPResponse, parse_headers
-from typing import TYPE_CHECKING
+from http.client import HTTPResponse
+from typing import TYPE_CHECKING, Any
 
 import requests
-import urllib3
 from requests.adapters import HTTPAdapter
-from urllib3.connection import HTTPConnection, HTTPSConnection
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 
 class Session(requests.Session):
-    """A session that takes no answer for a redirect, and gives heads up after a while.
+    """A session that treats a redirect as an answer like any other, and raises on slow answers.
 
     Args:
-        head_seconds: from a request's end to the end of its answer's head.
+        seconds: from the end of a request to the end of its answer.
+        monotonic: the clock for them.
     """
 
-    def __init__(self, head_seconds: float) -> None:
+    def __init__(self, seconds: float, monotonic: Callable[[], float]) -> None:
         super().__init__()
         for prefix in ("https://", "http://"):
-            self.mount(prefix, _Adapter(head_seconds))
+            self.mount(prefix, _Adapter(_response_class(seconds, monotonic)))
 
     def get_redirect_target(self, resp: requests.Response) -> str | None:  # noqa: ARG002
-        """None: there is nowhere to go on."""
+        """Return None: no redirect is followed."""
         return None
 
 
 class _Adapter(HTTPAdapter):
-    """Makes connections of the kind below, through a proxy too."""
+    """Makes connections with the given class of responses, through a proxy too."""
 
-    def __init__(self, head_seconds: float) -> None:
+    def __init__(self, response_class: type[HTTPResponse]) -> None:
         super().__init__()
-        self._pools = _pools(head_seconds)
-        self.poolmanager.pool_classes_by_scheme = self._pools
+        self._response_class = response_class
 
-    def proxy_manager_for(self, proxy: str, **proxy_kwargs: object) -> urllib3.ProxyManager:
-        manager: urllib3.ProxyManager = super().proxy_manager_for(proxy, **proxy_kwargs)
-        manager.pool_classes_by_scheme = self._pools
-        return manager
+    def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        pool: Any = super().get_connection_with_tls_context(*args, **kwargs)
+        if "ConnectionCls" not in vars(pool):
+            members = {"response_class": self._response_class}
+            pool.ConnectionCls = type("Connection", (pool.ConnectionCls,), members)
+        return pool
 
 
-@cache
-def _pools(head_seconds: float) -> dict[str, type[urllib3.HTTPConnectionPool]]:
+def _response_class(seconds: float, monotonic: Callable[[], float]) -> type[HTTPResponse]:
     class Response(HTTPResponse):
+        def __init__(
+            self, sock: socket.socket, debuglevel: int = 0, method: str | None = None
+        ) -> None:
+            super().__init__(sock, debuglevel, method)
+            timed = _TimedReader(self.fp.detach(), monotonic, monotonic() + seconds)
+            self.fp = io.BufferedReader(timed)
+
         def begin(self) -> None:
-            raw = _Timed(self.fp.detach(), time.monotonic() + head_seconds)
-            self.fp = io.BufferedReader(raw)
+            """Skip 102 and 103 too; `http.client` skips only 100."""
             super().begin()
-            raw.until = None
+            while self.status in {HTTPStatus.PROCESSING, HTTPStatus.EARLY_HINTS}:
+                self.headers = None  # type: ignore[assignment]
+                super().begin()
 
-        def _read_status(self) -> tuple[str, int, str]:
-            """The answer's status: `http.client` passes over 100 alone of those before it."""
-            answer: tuple[str, int, str] = super()._read_status()  # type: ignore[misc]
-            while answer[1] in {HTTPStatus.PROCESSING, HTTPStatus.EARLY_HINTS}:
-                parse_headers(self.fp)
-                answer = super()._read_status()  # type: ignore[misc]
-            return answer
-
-    class Plain(HTTPConnection):
-        response_class = Response
-
-    class Secure(HTTPSConnection):
-        response_class = Response
-
-    class PlainPool(urllib3.HTTPConnectionPool):
-        ConnectionCls = Plain
-
-    class SecurePool(urllib3.HTTPSConnectionPool):
-        ConnectionCls = Secure
-
-    return {"http": PlainPool, "https": SecurePool}
+    return Response
 
 
-class _Timed(io.RawIOBase):
-    """What a socket receives, in time.
+class _TimedReader(io.RawIOBase):
+    """What a socket receives until a deadline."""
 
-    Attributes:
-        until: when it is too late for anything more; None once all in good time has come.
-    """
-
-    def __init__(self, source: io.RawIOBase, until: float | None) -> None:
+    def __init__(self, source: io.RawIOBase, monotonic: Callable[[], float], until: float) -> None:
         super().__init__()
         self._source = source
-        self.until = until
+        self._monotonic = monotonic
+        self._until = until
 
     def readinto(self, buffer: WriteableBuffer) -> int | None:
-        """As the socket's, but raises TimeoutError if it is too late."""
-        if self.until is not None and time.monotonic() > self.until:
+        """Read like the socket, but raise TimeoutError after the deadline."""
+        size = self._source.readinto(buffer)
+        if self._monotonic() > self._until:
             raise TimeoutError
-        return self._source.readinto(buffer)
+        return size
 
     def readable(self) -> bool:
         return True
-
-    def fileno(self) -> int:
-        return self._source.fileno()
 
     def close(self) -> None:
         self._source.close()

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from time import monotonic
 
 import pytest
 
@@ -163,7 +164,7 @@ def test_an_answer_before_the_answer_is_passed_over(before: str, times: int) -> 
 
     early = f"HTTP/1.1 {before}\r\nLink: </a>\r\n\r\n".encode() * times
     answer = early + b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
-    with proxy(answer) as url, new_session(10) as session:
+    with proxy(answer) as url, new_session(10, monotonic) as session:
         found = session.get(url, timeout=10)
 
     assert (found.status_code, found.content) == (200, b"{}")

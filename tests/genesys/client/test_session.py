@@ -3,6 +3,7 @@
 import gzip
 import socket
 import threading
+import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -121,23 +122,45 @@ def saying(parts: Iterator[bytes]) -> Iterator[str]:
             thread.join()
 
 
+class RunningTime(Time):
+    """Its monotonic clock runs: an answer takes real time."""
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+
 @pytest.mark.parametrize(
     "parts",
     [
         lambda: iter((OK + b"X-Slow: ", *repeat(b"x", 100_000))),
         lambda: repeat(b"HTTP/1.1 100 Continue\r\n\r\n"),
+        lambda: iter((OK + b"Content-Length: 100000\r\n\r\n", *repeat(b"x", 100_000))),
     ],
-    ids=["drop by drop", "100 Continue, for ever"],
+    ids=["drop by drop", "100 Continue, for ever", "a body drop by drop"],
 )
-def test_a_head_that_does_not_end_is_given_up(parts: Callable[[], Iterator[bytes]]) -> None:
+def test_an_answer_that_does_not_end_is_given_up(parts: Callable[[], Iterator[bytes]]) -> None:
     patience = replace(QUICK, answer_seconds=0.3, first_pauses=())
     with (
         organization() as server,
         saying(parts()) as url,
-        connected(server, Time(), patience, region=url) as api,
+        connected(server, RunningTime(), patience, region=url) as api,
         pytest.raises(SourceUnavailable, match="did not answer in time"),
     ):
         api.service_mapping()
+
+
+def test_a_proxy_s_answer_to_connect_that_does_not_end_is_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    patience = replace(QUICK, answer_seconds=0.3, first_pauses=())
+    with (
+        organization() as server,
+        saying(iter((OK + b"X-Slow: ", *repeat(b"x", 100_000)))) as url,
+        connected(server, RunningTime(), patience, region="https://login.example.invalid") as api,
+    ):
+        monkeypatch.setenv("HTTPS_PROXY", url)
+        with pytest.raises(SourceUnavailable, match=r"did not answer in time|the proxy"):
+            api.service_mapping()
 
 
 @pytest.mark.parametrize(
