@@ -30,6 +30,8 @@ from etl.destinations import AnyDestination
 from etl.destinations.sql.destination import SqlDestination
 from etl.destinations.trials import temporary_folder
 from etl.errors import ConfigurationError, DestinationUnavailable, SchemaBehind
+from etl.genesys.client.auth import OAuthClient
+from etl.genesys.client.clock import Clock
 from etl.genesys.client.events import Event, to_nobody
 from etl.genesys.query import AuditSource, connect
 from etl.ledger import identities
@@ -322,11 +324,8 @@ class App:
         api = connect(
             name,
             organization.region,
-            organization.client_id,
-            organization.client_secret.get_secret_value(),
-            now=self.now,
-            monotonic=self.monotonic,
-            pause=self.stop.wait,
+            OAuthClient(organization.client_id, organization.client_secret.get_secret_value()),
+            Clock(self.now, self.monotonic, self.stop.wait),
             tell=partial(self.observer.told, name) if self.observer else to_nobody,
         )
         self._to_close.callback(api.close)

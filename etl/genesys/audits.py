@@ -52,12 +52,7 @@ class QueryState(msgspec.Struct, frozen=True):
     id: str | None = None
 
 
-class RealtimeCounts(msgspec.Struct, frozen=True, rename="camel"):
-    """Where a realtime page stands among its like; None where the organisation does not say."""
-
-    page_number: int | None = None
-    page_size: int | None = None
-    page_count: int | None = None
+class _Total(msgspec.Struct):
     total: int | None = None
 
 
@@ -207,8 +202,11 @@ class AuditApi:
         page_number: int = 1,
         page_size: Callable[[int], int] = lambda _: PAGE_SIZE_MAX,
         expand_user: bool = False,
-    ) -> tuple[Page, RealtimeCounts]:
-        """One page of what the realtime query shows of the last 14 days, oldest audit first."""
+    ) -> tuple[Page, int | None]:
+        """Return a page of the last 14 days, oldest audit first, and how many audits there are.
+
+        The count is None if the organisation does not give it.
+        """
         question = _question(window, service) | {"pageNumber": page_number}
         query = [_EXPAND_USER] if expand_user else []
 
@@ -218,19 +216,11 @@ class AuditApi:
 
         return self.transport.call(call, _read_realtime)
 
-    def related(
-        self,
-        audit_id: str,
-        *,
-        trustor_organization_id: str | None = None,
-        expand_user: bool = False,
-    ) -> Page:
-        """The audits that stem from the same action as a given one; the page has no cursor."""
-        body: dict[str, object] = {"auditId": audit_id}
-        if trustor_organization_id is not None:
-            body["trustorOrgId"] = trustor_organization_id
+    def related(self, audit_id: str, *, expand_user: bool = False) -> Page:
+        """Return the audits of the same action as a given one; the page has no cursor."""
+        body = msgspec.json.encode({"auditId": audit_id})
         query = [_EXPAND_USER] if expand_user else []
-        call = Call("POST", REALTIME_RELATED_PATH, query=query, body=msgspec.json.encode(body))
+        call = Call("POST", REALTIME_RELATED_PATH, query=query, body=body)
         return self.transport.call(call, lambda answer: split(answer.body))
 
 
@@ -266,13 +256,12 @@ def _read_results(answer: Answer, query_id: str, *, first: bool) -> Page:
     return page
 
 
-def _read_realtime(answer: Answer) -> tuple[Page, RealtimeCounts]:
+def _read_realtime(answer: Answer) -> tuple[Page, int | None]:
     page = split(answer.body)
     try:
-        counts = msgspec.json.decode(answer.body, type=RealtimeCounts)
-    except msgspec.MsgspecError:  # an odd text in one record: the page could be read all the same
-        counts = RealtimeCounts()
-    return page, counts
+        return page, msgspec.json.decode(answer.body, type=_Total).total
+    except msgspec.MsgspecError:  # an odd text in one record: the page itself could be read
+        return page, None
 
 
 def _read_mapping(answer: Answer) -> list[ServiceAction]:

@@ -1,9 +1,7 @@
 """One organisation as an export sees it: create a query, wait for it, read it to its end."""
 
 import logging
-import re
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -24,6 +22,12 @@ from etl.genesys.client.regions import endpoints
 from etl.genesys.client.retries import Patience
 from etl.genesys.client.transport import Transport
 from etl.genesys.paging import PageSequence, PageSize
+from etl.genesys.query_refusals import (
+    has_expired,
+    interval_is_too_long,
+    is_about_service,
+    is_refusal_of_service,
+)
 from etl.genesys.realtime import RecentAudits
 from etl.model import ServiceAction
 from etl.records import Page
@@ -33,19 +37,6 @@ from etl.wire import CANCELLED, FAILED, PAGE_SIZE_MAX, QUEUED, RUNNING, SUCCEEDE
 
 _LOG = logging.getLogger(__name__)
 
-#: How a live organisation refuses an interval; 31 days by most reports, 7 by one.
-_TOO_LONG: Final = re.compile(r"interval\b.*\bnot exceed \d+ days?\b", re.IGNORECASE)
-#: Codes of a 403 that hold for every service.
-_ABOUT_THE_CLIENT: Final = frozenset(
-    {
-        None,
-        "missing.permissions",
-        "missing.any.permissions",
-        "app.not.authorized.for.scope",
-        "authz.policy.denied",
-        "ip.not.authorized",
-    }
-)
 _KNOWN_STATES: Final = frozenset({QUEUED, RUNNING, SUCCEEDED, FAILED, CANCELLED})
 
 
@@ -61,7 +52,6 @@ class AuditSource:
         self._expand_user = expand_user
         self._allow_redirect = allow_redirect
         self.recent = RecentAudits(api, expand_user=expand_user)
-        self._lock = threading.Lock()
         self._expected: float | None = None
 
     @property
@@ -100,10 +90,9 @@ class AuditSource:
         return self.now() if transport.exchange.time.confirmations > before else None
 
     def expect(self, seconds: float) -> None:
-        """Take it that a query takes about so long; no more than a start, once one was seen."""
-        with self._lock:
-            if self._expected is None:
-                self._expected = seconds
+        """Assume that a query takes about so long, until one was seen."""
+        if self._expected is None:
+            self._expected = seconds
 
     def sign_in(self) -> None:
         """Hold a token; after that `now` is the organisation's time, if its answers tell it."""
@@ -138,16 +127,16 @@ class AuditSource:
         try:
             created = self._api.create_query(window, service)
         except Refused as error:
-            if _is_about_service(error, service):
+            if is_about_service(error, service):
                 raise self._unknown_service(error, service) from error
-            if error.refusal.status == 400 and _TOO_LONG.search(error.refusal.message or ""):
+            if interval_is_too_long(error):
                 raise WindowTooLong(
                     f"organisation {self._api.organization}: {error.refusal}; {window} is asked "
                     "for in halves, a max_window as short as that saves the attempts"
                 ) from error
             raise
         except NotPermitted as error:
-            if service is not None and _is_refusal_of_service(error):
+            if service is not None and is_refusal_of_service(error):
                 raise ServiceRefused(
                     f"{error}; or take {service!r} out of "
                     f"organizations.{self._api.organization}.services"
@@ -190,8 +179,7 @@ class AuditSource:
     def _wait_for(self, asked: Asked) -> None:
         patience = self._api.transport.patience
         state, waited = asked.state, 0.0
-        with self._lock:
-            pauses = patience.poll_pauses(self._expected)
+        pauses = patience.poll_pauses(self._expected)
         while not self._has_succeeded(asked, state):
             if waited >= patience.poll_seconds:
                 raise self._failed(
@@ -208,7 +196,8 @@ class AuditSource:
                     asked.query_id,
                     self._shown(state),
                 )
-        self._learn(waited)
+        # Without a lock: an estimate that another thread's replaces does no harm.
+        self._expected = waited if self._expected is None else (self._expected + waited) / 2
 
     def _shown(self, state: str) -> str:
         return shortened(self._api.transport.conceal(state))
@@ -217,11 +206,6 @@ class AuditSource:
         if state in {FAILED, CANCELLED}:
             raise self._failed(asked, f"ended as {state}")
         return state == SUCCEEDED
-
-    def _learn(self, seconds: float) -> None:
-        with self._lock:
-            before = seconds if self._expected is None else self._expected
-            self._expected = (before + seconds) / 2
 
     def _state(self, asked: Asked) -> str:
         try:
@@ -250,7 +234,7 @@ class AuditSource:
                     allow_redirect=self._allow_redirect,
                 )
             except Refused as error:
-                if _has_expired(error, cursor):
+                if has_expired(error, cursor):
                     what = f"can be read no further: {error.refusal}"
                     raise self._failed(asked, what) from error
                 if not error.refusal.too_large:
@@ -293,69 +277,27 @@ class AuditSource:
         )
 
 
-def connect(  # noqa: PLR0913 - one argument for each setting
+def connect(
     name: str,
     region: str,
-    client_id: str,
-    client_secret: str,
+    client: OAuthClient,
+    clock: Clock,
     *,
-    now: Callable[[], datetime],
-    monotonic: Callable[[], float],
-    pause: Callable[[float], bool],
     patience: Patience = Patience(),  # noqa: B008 - it is frozen
     tell: Tell = to_nobody,
 ) -> AuditApi:
-    """The client of one organisation. Nothing is sent yet; close it at the end.
+    """Return the client of an organisation. Nothing is sent yet; close it at the end.
 
     Args:
         name: the organisation's name in the configuration, used in messages.
         region: see `regions.endpoints`.
-        client_id: of an OAuth client whose grant is Client Credentials.
-        client_secret: of the same.
-        now: gives this machine's time, UTC.
-        monotonic: gives the seconds since some instant, whatever is done to the clock.
-        pause: lets seconds pass; true, and at once, if a signal asks to stop.
+        client: its grant must be Client Credentials.
+        clock: this machine's.
         patience: how long to go on.
         tell: is told of requests, waits and queries.
 
     Raises:
-        ConfigurationError: the region is none.
+        ConfigurationError: there is no such region.
     """
-    transport = Transport(
-        name,
-        endpoints(region, f"organizations.{name}.region"),
-        OAuthClient(client_id, client_secret),
-        Clock(now, monotonic, pause),
-        patience,
-        tell,
-    )
-    return AuditApi(transport)
-
-
-def _has_expired(error: Refused, cursor: str | None) -> bool:
-    """Whether a result is gone, or a cursor: how the vendor says that is not known for sure."""
-    refusal = error.refusal
-    cursor_refused = refusal.status == 400 and cursor is not None and not refusal.too_large
-    return refusal.status in {404, 410} or cursor_refused
-
-
-def _is_refusal_of_service(error: NotPermitted) -> bool:
-    """Whether it is about what was asked for, not about asking for audits at all."""
-    cause = error.__cause__
-    if not isinstance(cause, Refused) or cause.refusal.status != 403:
-        return False
-    return cause.refusal.code not in _ABOUT_THE_CLIENT
-
-
-def _is_about_service(error: Refused, service: str | None) -> bool:
-    """Whether a query was refused for its service.
-
-    The vendor's exact words are not known; its code `invalid.value` quotes the value and the
-    member, so the message is searched for either.
-    """
-    if error.refusal.status != 400:
-        return False
-    message = error.refusal.message or ""
-    if re.search(r"service ?name", message, re.IGNORECASE):
-        return True
-    return service is not None and bool(re.search(rf"(?<!\w){re.escape(service)}(?!\w)", message))
+    where = endpoints(region, f"organizations.{name}.region")
+    return AuditApi(Transport(name, where, client, clock, patience, tell))

@@ -65,7 +65,7 @@ class RecentAudits:
 
         while True:
             try:
-                page, counts = self._api.realtime(
+                page, total = self._api.realtime(
                     window,
                     service,
                     page_number=page_number,
@@ -77,7 +77,7 @@ class RecentAudits:
                     raise
                 page_size = size // 2
             else:
-                return RealtimePage(page.records, size, counts.total)
+                return RealtimePage(page.records, size, total)
 
     def related(self, audit_id: str) -> tuple[bytes, ...]:
         """The audits that the same action wrote as the given one, that one included.

@@ -23,7 +23,7 @@ from etl.database import migration, schema
 from etl.database.engine import open_engine
 from etl.database.versions import schema_version
 from etl.destinations.lake import binding
-from etl.destinations.lake.storage import LocalStorage
+from etl.destinations.lake.local_storage import LocalStorage
 from etl.errors import ConfigurationError, SchemaBehind
 from etl.ledger import identities, status
 from etl.model import Stream

@@ -280,8 +280,8 @@ BUGS = [
     ),
     Bug(
         "the skew of before a leap of our clock is used after it",
-        "etl/genesys/query.py",
-        (("Clock(now, monotonic, pause),", "Clock(now, lambda: now().timestamp(), pause),"),),
+        "etl/app.py",
+        (("Clock(self.now, self.monotonic,", "Clock(self.now, lambda: self.now().timestamp(),"),),
         ("tests/export/test_clocks.py", "-k", "while_a_token_is_held"),
     ),
     Bug(
@@ -571,11 +571,11 @@ BUGS = [
     ),
     Bug(
         "an interval that is refused ends the run",
-        "etl/genesys/query.py",
+        "etl/genesys/query_refusals.py",
         (
             (
-                "if error.refusal.status == 400 and _TOO_LONG",
-                "if error.refusal.status == 0 and _TOO_LONG",
+                "return error.refusal.status == 400 and bool(_TOO_LONG",
+                "return error.refusal.status == 0 and bool(_TOO_LONG",
             ),
         ),
         (_cell("no interval over a day"),),
@@ -1199,7 +1199,7 @@ BUGS = [
     ),
     Bug(
         "a CA behind a proxy is told as a broken answer",
-        "etl/genesys/client/exchange.py",
+        "etl/genesys/client/network_errors.py",
         (
             (
                 "    return inner if isinstance(inner, ssl.SSLError) else error\n",
@@ -1623,19 +1623,19 @@ BUGS = [
     ),
     Bug(
         "a lake's file is not flushed before its rename",
-        "etl/destinations/lake/storage.py",
+        "etl/destinations/lake/local_storage.py",
         (("        _flush(staged)\n        _make_folders", "        _make_folders"),),
         ("tests/destinations/lake/test_writers.py", "-k", "flushed_then"),
     ),
     Bug(
         "a lake's folder is not flushed after a rename in it",
-        "etl/destinations/lake/storage.py",
+        "etl/destinations/lake/local_storage.py",
         (("        _flush(target.parent)\n\n\n", "\n\n"),),
         ("tests/destinations/lake/test_writers.py", "-k", "flushed_then"),
     ),
     Bug(
         "a lake's lease is confirmed before its lock is taken",
-        "etl/destinations/lake/storage.py",
+        "etl/destinations/lake/local_storage.py",
         (
             (
                 "        with _locked(self._root / LOCK):\n            confirm()\n",
@@ -1657,7 +1657,7 @@ BUGS = [
     ),
     Bug(
         "a folder of a lake that may not be read is passed over",
-        "etl/destinations/lake/storage.py",
+        "etl/destinations/lake/local_storage.py",
         (("os.walk(top, onerror=_raise)", "os.walk(top)"),),
         ("tests/destinations/lake/test_writers.py", "-k", "may_not_be_read"),
     ),
@@ -2059,7 +2059,7 @@ BUGS = [
     ),
     Bug(
         "folders of a lake that are links are overlooked",
-        "etl/destinations/lake/storage.py",
+        "etl/destinations/lake/local_storage.py",
         (("    if folder.is_symlink():\n", "    if not folder:\n"),),
         ("tests/export/test_by_hand.py", "-k", "linked"),
     ),
@@ -2249,19 +2249,19 @@ BUGS = [
     ),
     Bug(
         "a CA file without certificates is tried again and again",
-        "etl/genesys/client/exchange.py",
+        "etl/genesys/client/network_errors.py",
         (("root.reason == _NO_CERTIFICATE", "not root.reason"),),
         ("tests/genesys/client/test_transport.py", "-k", "told_at_once"),
     ),
     Bug(
         "a file of TLS keys that cannot be written is a failure of the network",
-        "etl/genesys/client/exchange.py",
+        "etl/genesys/client/network_errors.py",
         (("root.filename == os.getenv(_KEY_LOG)", "not root.filename"),),
         ("tests/genesys/client/test_transport.py", "-k", "told_at_once"),
     ),
     Bug(
         "a server without TLS is taken for a private CA",
-        "etl/genesys/client/exchange.py",
+        "etl/genesys/client/network_errors.py",
         (("if root.reason in _NO_TLS:", "if not root.reason:"),),
         ("tests/genesys/client/test_transport.py", "-k", "speaks_no_tls"),
     ),

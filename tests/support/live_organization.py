@@ -18,7 +18,7 @@ import sqlalchemy as sa
 
 from etl.app import clock
 from etl.database.engine import open_engine
-from etl.destinations.lake.storage import LocalStorage
+from etl.destinations.lake.local_storage import LocalStorage
 from etl.ledger.receipts import Ledger
 from etl.model import Stream, Watermark
 from etl.records import Audit

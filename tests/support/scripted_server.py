@@ -13,6 +13,8 @@ from typing import Any, Self
 from urllib.parse import parse_qsl, urlsplit
 
 from etl.genesys.audits import AuditApi
+from etl.genesys.client.auth import OAuthClient
+from etl.genesys.client.clock import Clock
 from etl.genesys.client.retries import Patience
 from etl.genesys.query import connect
 
@@ -202,11 +204,8 @@ def connected(
     with connect(
         "acme",
         region or server.url,
-        "the-client",
-        SECRET,
-        now=time.now,
-        monotonic=time.monotonic,
-        pause=time.pause,
+        OAuthClient("the-client", SECRET),
+        Clock(time.now, time.monotonic, time.pause),
         patience=patience,
     ) as api:
         yield api

@@ -9,6 +9,9 @@ from etl.window import Window
 
 #: The file at the top of a lake that says which ledger it belongs to.
 MARKER: Final = "_audit_etl.json"
+#: The file that `check` writes and removes.
+TRIAL: Final = "_check"
+TRIAL_CONTENT: Final = b"audit-etl check writes this and removes it\n"
 #: The strftime format of a partition's folders, by the setting `partition`.
 FOLDERS: Final = {"hour": "date=%Y-%m-%d/hour=%H", "day": "date=%Y-%m-%d", "month": "month=%Y-%m"}
 

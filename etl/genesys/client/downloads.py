@@ -15,8 +15,9 @@ import requests
 from etl.errors import DestinationUnavailable, QueryFailed, SourceBrokePromise
 from etl.genesys.client.auth import ANONYMOUS
 from etl.genesys.client.events import Requested
-from etl.genesys.client.exchange import arriving, mishap_of, new_session, no_proxy_on_loopback
+from etl.genesys.client.exchange import arriving, new_session, no_proxy_on_loopback
 from etl.genesys.client.failures import Failure, Refusal
+from etl.genesys.client.network_errors import mishap_of
 from etl.genesys.client.retries import Retries
 from etl.genesys.client.transport import Transport
 from etl.records import Page, split_array

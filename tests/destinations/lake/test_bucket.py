@@ -21,18 +21,13 @@ from moto.s3 import models
 
 from etl.destinations.lake import bucket as bucket_module
 from etl.destinations.lake import reading
-from etl.destinations.lake.bucket import (
-    END_BYTES,
-    PATIENCE,
-    READ_AHEAD,
-    Bucket,
-    Patience,
-    RemoteFile,
-)
+from etl.destinations.lake.bucket import END_BYTES, PATIENCE, READ_AHEAD, Bucket, Patience
 from etl.destinations.lake.columns import COLUMNS
 from etl.destinations.lake.layout import MARKER
+from etl.destinations.lake.local_storage import LocalStorage
 from etl.destinations.lake.refusals import StoreError
-from etl.destinations.lake.storage import LocalStorage, ObjectStorage, storage_of, translated
+from etl.destinations.lake.remote_file import RemoteFile
+from etl.destinations.lake.storage import ObjectStorage, storage_of, translated
 from etl.errors import ConfigurationError, DestinationUnavailable, LeaseHeld
 from tests.support import buckets
 from tests.support.faulty_object_store import Answer, Fault, Store, cut, meddled, says, xml

@@ -24,8 +24,9 @@ from etl.config import load
 from etl.destinations.lake import parquet as destination_module
 from etl.destinations.lake.background import Early
 from etl.destinations.lake.columns import COLUMNS, VERSION, VERSION_KEY
+from etl.destinations.lake.local_storage import LOCK
 from etl.destinations.lake.parquet import ParquetDestination
-from etl.destinations.lake.storage import LOCK, Storage, storage_of
+from etl.destinations.lake.storage import Storage, storage_of
 from etl.errors import DestinationUnavailable, LeaseHeld, SchemaBehind
 from etl.ledger import leases
 from etl.model import WRITER

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from etl.destinations.lake.storage import LOCK, LocalStorage, translated
+from etl.destinations.lake.local_storage import LOCK, LocalStorage
+from etl.destinations.lake.storage import translated
 from etl.errors import DestinationUnavailable, LeaseHeld
 from tests.support.places import Place
 from tests.support.samples import STREAM, audits, batch, draft, hours, load_into, record, unfenced

@@ -18,7 +18,7 @@ from etl.app import clock
 from etl.database import limits, migration
 from etl.database.engine import open_engine
 from etl.database.transactions import transact
-from etl.destinations.lake.storage import LocalStorage
+from etl.destinations.lake.local_storage import LocalStorage
 from etl.destinations.sql.destination import SqlDestination
 from etl.errors import AuditTooLarge, DestinationUnavailable
 from etl.simulator import AuditLog, Simulator
