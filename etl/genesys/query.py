@@ -13,6 +13,7 @@ from etl.errors import (
     SourceBrokePromise,
     WindowTooLong,
 )
+from etl.genesys import query_refusals
 from etl.genesys.audits import AuditApi
 from etl.genesys.client.auth import OAuthClient
 from etl.genesys.client.clock import Clock
@@ -22,12 +23,6 @@ from etl.genesys.client.regions import endpoints
 from etl.genesys.client.retries import Patience
 from etl.genesys.client.transport import Transport
 from etl.genesys.paging import PageSequence, PageSize
-from etl.genesys.query_refusals import (
-    has_expired,
-    interval_is_too_long,
-    is_about_service,
-    is_refusal_of_service,
-)
 from etl.genesys.realtime import RecentAudits
 from etl.model import ServiceAction
 from etl.records import Page
@@ -127,16 +122,16 @@ class AuditSource:
         try:
             created = self._api.create_query(window, service)
         except Refused as error:
-            if is_about_service(error, service):
+            if query_refusals.is_about_service(error, service):
                 raise self._unknown_service(error, service) from error
-            if interval_is_too_long(error):
+            if query_refusals.interval_is_too_long(error):
                 raise WindowTooLong(
                     f"organisation {self._api.organization}: {error.refusal}; {window} is asked "
                     "for in halves, a max_window as short as that saves the attempts"
                 ) from error
             raise
         except NotPermitted as error:
-            if service is not None and is_refusal_of_service(error):
+            if service is not None and query_refusals.is_refusal_of_service(error):
                 raise ServiceRefused(
                     f"{error}; or take {service!r} out of "
                     f"organizations.{self._api.organization}.services"
@@ -234,7 +229,7 @@ class AuditSource:
                     allow_redirect=self._allow_redirect,
                 )
             except Refused as error:
-                if has_expired(error, cursor):
+                if query_refusals.has_expired(error, cursor):
                     what = f"can be read no further: {error.refusal}"
                     raise self._failed(asked, what) from error
                 if not error.refusal.too_large:
