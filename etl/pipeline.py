@@ -38,7 +38,7 @@ from etl.model import (
     kept_since,
 )
 from etl.prefetch import Prefetched
-from etl.records import Batch, normalise
+from etl.records import Batch, read_records
 from etl.source import Source
 from etl.telemetry.context import carrying
 from etl.window import Window, gaps, last_piece, piece_for
@@ -386,7 +386,7 @@ class _Ready(NamedTuple):
 
 def _ready(job: Job, in_flight: InFlightQuery, answer: _Answer) -> Iterator[_Ready]:
     for page in in_flight.pages():
-        batch = normalise(page.records)
+        batch = read_records(page.records)
         answer.take(batch)
         progress = None
         if batch.audits:

@@ -20,7 +20,7 @@ from etl.database.transactions import reading, transact
 from etl.destinations.sql.inserter import Inserter
 from etl.destinations.sql.rows import rows_of
 from etl.errors import DestinationUnavailable
-from etl.records import normalise
+from etl.records import read_records
 
 #: No organisation has such a name.
 _NOBODY: Final = "audit-etl check"
@@ -76,7 +76,8 @@ def try_tables(engine: sa.Engine, now: datetime, *, audits: bool) -> None:
 
 def _try_audits(connection: sa.Connection, now: datetime) -> None:
     inserter = Inserter(connection.dialect)
-    inserter.insert(connection, *rows_of(_NOBODY, normalise([_SAMPLE]).audits, now, inserter.bound))
+    audits = read_records([_SAMPLE]).audits
+    inserter.insert(connection, *rows_of(_NOBODY, audits, now, inserter.bound))
     for table in reversed(_OF_AUDITS):
         connection.execute(sa.delete(table).where(table.c.organization == _NOBODY))
 

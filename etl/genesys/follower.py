@@ -20,7 +20,7 @@ from hashlib import blake2b
 from typing import Final
 
 from etl.genesys.realtime import RealtimePage
-from etl.records import normalise
+from etl.records import Reject, read_record
 from etl.window import WINDOW_MIN, Window, cut, floor_second, joined, spanning
 from etl.wire import PAGE_SIZE_MAX
 
@@ -185,10 +185,9 @@ class Follower:
         return [record for record in page.records if self._is_new(record, window)]
 
     def _is_new(self, record: bytes, window: Window) -> bool:
-        batch = normalise((record,))
-        if not batch.audits:  # no id, or no time: told once, as a record of the window's end
+        audit = read_record(record)
+        if isinstance(audit, Reject):  # shown once, as a record of the window's end
             return self._seen.add(record, window.end - timedelta(seconds=1))
-        [audit] = batch.audits
         if not self._seen.add(audit.id.encode(), audit.event_date):
             return False
         if self._services is not None and audit.service_name not in self._services:

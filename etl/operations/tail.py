@@ -26,7 +26,7 @@ from etl.genesys.follower import FRONT, Ask, Course, Follower, follow
 from etl.genesys.realtime import RealtimePage
 from etl.operations.recognition import recognise
 from etl.operations.warnings import warn_of_unconfirmed
-from etl.records import normalise
+from etl.records import read_records
 from etl.window import WINDOW_MIN, Window, floor_second, format_duration, spanning
 from etl.wire import REALTIME_DAYS
 
@@ -111,7 +111,7 @@ def load_early(destination: AnyDestination, organization: str, records: Iterable
     """
     if not isinstance(destination, SqlDestination):
         raise ConfigurationError("audits can be loaded early into SQL only, not into a lake")
-    return destination.load_early(organization, normalise(records).audits)
+    return destination.load_early(organization, read_records(records).audits)
 
 
 def load_visible(app: App, organization: str) -> int:

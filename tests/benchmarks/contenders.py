@@ -13,7 +13,7 @@ from etl.errors import AuditEtlError
 from etl.model import Stream
 from etl.operations import export
 from etl.operations.export import Failure
-from etl.records import normalise
+from etl.records import read_records
 from etl.window import Window
 from tests.benchmarks.limits import copied, inserted
 from tests.benchmarks.meter import Meter, windows
@@ -57,7 +57,7 @@ def floor(meter: Meter) -> tuple[int, int]:
         rows = 0
         for window in asked():
             for page in source.pages(source.ask(window, None)):
-                rows += len(normalise(page.records).audits)
+                rows += len(read_records(page.records).audits)
         return rows, source.requests
 
 

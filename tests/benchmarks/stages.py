@@ -18,7 +18,7 @@ from etl.config import load
 from etl.destinations.lake.columns import table_of
 from etl.destinations.sql.rows import bound_for, rows_of
 from etl.model import PendingReceipt, Stream
-from etl.records import Batch, Page, normalise
+from etl.records import Batch, Page, read_records
 from etl.window import cut
 from tests.benchmarks.organisation import MONTH, organisation
 from tests.support import database_servers as servers
@@ -38,7 +38,7 @@ def main() -> None:
         with app_of(variables, f"sqlite:///{home / 'none.db'}") as app:
             pages = timed("download, inflate, cut into records", lambda: list(downloaded(app)))
             now = app.now()
-        batches = timed("decode into typed rows", lambda: [normalise(p.records) for p in pages])
+        batches = timed("decode into typed rows", lambda: [read_records(p.records) for p in pages])
         audits = [audit for batch in batches for audit in batch.audits]
         bound = bound_for("sqlite")
         timed(

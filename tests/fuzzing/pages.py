@@ -6,7 +6,7 @@ import sys
 import atheris
 
 with atheris.instrument_imports(include=["etl"]):
-    from etl.records import Audit, Reject, normalise, split, split_array, split_results
+    from etl.records import Audit, Reject, read_records, split, split_array, split_results
 
 HEADS = (b"", b'{"entities":[', b'{"id":"q","entities":[{"id":"a","eventDate":"2026-03-01",')
 
@@ -30,7 +30,7 @@ def one_input(data: bytes) -> None:
 
 def check(records: tuple[bytes, ...]) -> None:
     """Each record is in the batch once, with a text that every database holds."""
-    batch = normalise(records)
+    batch = read_records(records)
     if len(batch.audits) + len(batch.rejects) != len(records):
         raise AssertionError("a record was lost")
     rows: list[Audit | Reject] = [*batch.audits, *batch.rejects]

@@ -227,7 +227,7 @@ BUGS = [
         "a window holds its end",
         "etl/window.py",
         (("return self.start <= other < self.end", "return self.start <= other <= self.end"),),
-        ("tests/test_window.py", "tests/records/test_normalise.py"),
+        ("tests/test_window.py", "tests/records/test_reader.py"),
     ),
     Bug(
         "a window does not hold its start",
@@ -677,8 +677,8 @@ BUGS = [
         "etl/pipeline.py",
         (
             (
-                "        batch = normalise(page.records)\n",
-                "        batch = normalise(page.records)\n"
+                "        batch = read_records(page.records)\n",
+                "        batch = read_records(page.records)\n"
                 "        window = in_flight.window\n"
                 "        kept = tuple(a for a in batch.audits if a.event_date in window)\n"
                 "        batch = type(batch)(kept, batch.rejects)\n",
@@ -691,8 +691,8 @@ BUGS = [
         "etl/pipeline.py",
         (
             (
-                "        batch = normalise(page.records)\n",
-                "        batch = normalise(page.records)\n"
+                "        batch = read_records(page.records)\n",
+                "        batch = read_records(page.records)\n"
                 "        end = in_flight.window.end\n"
                 "        kept = tuple(a for a in batch.audits if a.event_date != end)\n"
                 "        batch = type(batch)(kept, batch.rejects)\n",
@@ -744,7 +744,7 @@ BUGS = [
                 '        instant = __import__("msgspec").convert(text, datetime)\n    except',
             ),
         ),
-        ("tests/records/test_normalise.py", "-k", "never_rounded"),
+        ("tests/records/test_reader.py", "-k", "never_rounded"),
     ),
     Bug(
         "a window that fails ends its stream",
@@ -898,19 +898,19 @@ BUGS = [
     ),
     Bug(
         "records that cannot be rows are dropped",
-        "etl/records/normalise.py",
+        "etl/records/reader.py",
         (("            rejects.append(row)\n", "            pass\n"),),
         (_cell("records without id or time"),),
     ),
     Bug(
         "an id of any type is an id",
-        "etl/records/normalise.py",
+        "etl/records/shapes.py",
         (('lenient.as_name(get("id"))', 'text(get("id"))'),),
         (_cell("records without id or time", "parquet"),),
     ),
     Bug(
         "a record of an unexpected type is kept aside",
-        "etl/records/normalise.py",
+        "etl/records/reader.py",
         (
             (
                 "    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):\n"
@@ -980,9 +980,9 @@ BUGS = [
     ),
     Bug(
         "NUL is not looked for at the last backslash of a record",
-        "etl/records/normalise.py",
+        "etl/records/reader.py",
         (('record.rfind(b"\\\\") + len(_NUL)', 'record.rfind(b"\\\\")'),),
-        ("tests/records/test_normalise.py", "-k", "among_other_escapes"),
+        ("tests/records/test_reader.py", "-k", "among_other_escapes"),
     ),
     Bug(
         "a run is gone on with whatever the order of what follows",

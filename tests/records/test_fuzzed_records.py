@@ -16,7 +16,16 @@ from etl.database.times import UtcTime
 from etl.destinations.sql.rows import bound_for, rows_of
 from etl.ledger.service_mapping import known, refresh
 from etl.model import ServiceAction
-from etl.records import Audit, Batch, Reject, lenient, normalise, split, split_array, split_results
+from etl.records import (
+    Audit,
+    Batch,
+    Reject,
+    lenient,
+    read_records,
+    split,
+    split_array,
+    split_results,
+)
 from etl.records.lenient import clean
 from tests.support.malformed import (
     CURIOSITIES,
@@ -61,7 +70,7 @@ def test_any_bytes_and_any_json_are_one_row_or_one_reject(record: bytes) -> None
 
 def check(record: bytes) -> None:
     """Normalise a record: it is in the batch once, its text is kept, a row can be stored."""
-    batch = normalise([record])
+    batch = read_records([record])
     found: Audit | Reject
     [found] = batch.audits or batch.rejects
     assert len(batch.audits) + len(batch.rejects) == 1
@@ -125,7 +134,7 @@ def test_a_page_that_can_be_read_loses_no_record(parts: list[bytes], cursor: str
             deep = any(part.count(b"[") > 100 for part in whole)
             assert shown is not whole or deep or not objects
             continue
-        batch = normalise(page.records)
+        batch = read_records(page.records)
         assert len(batch.audits) + len(batch.rejects) == len(page.records)
         assert shown is not whole or len(page.records) == len(whole)
 
@@ -187,7 +196,7 @@ def test_every_row_is_stored_and_read_back_as_it_is(
     standing_place.empty()
     batches: list[Batch] = []
     expected: dict[str, Audit] = {}
-    for batch in (normalise(map(in_bytes, page)) for page in shown):
+    for batch in (read_records(map(in_bytes, page)) for page in shown):
         kept = []
         for audit in batch.audits:
             first = expected.setdefault(audit.id, audit)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etl.records import Page, normalise, split, split_array, split_results
+from etl.records import Page, read_records, split, split_array, split_results
 
 #: Bodies that stand, in a 200, where a page should.
 NO_PAGES: list[Any] = [
@@ -105,7 +105,7 @@ def test_a_lone_surrogate_in_one_record_costs_no_other() -> None:
 def test_a_value_that_is_no_object_is_kept_aside_if_others_are() -> None:
     page = results(b'{"id":"q","entities":[null,{"id":"b","eventDate":"2026-05-01T00:00:00Z"},7]}')
 
-    batch = normalise(page.records)
+    batch = read_records(page.records)
 
     assert [audit.id for audit in batch.audits] == ["b"]
     assert [reject.raw for reject in batch.rejects] == [b"null", b"7"]

@@ -10,14 +10,14 @@ import sqlalchemy as sa
 from msgspec.structs import replace
 
 from etl.destinations.lake.storage import Storage
-from etl.records import Audit, EntityChange, PropertyChange, normalise
+from etl.records import Audit, EntityChange, PropertyChange, read_records
 
 _JSON = ("remote_ips", "message_params", "context", "old_values", "new_values")
 
 
 def rows(records: Iterable[Mapping[str, object]]) -> list[Audit]:
     """The rows that the organisation's records should become, by id."""
-    batch = normalise(json.dumps(record).encode() for record in records)
+    batch = read_records(json.dumps(record).encode() for record in records)
     assert not batch.rejects
     return sorted(batch.audits, key=lambda audit: audit.id)
 

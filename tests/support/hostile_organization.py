@@ -32,7 +32,7 @@ from etl.model import Receipt, Stream
 from etl.operations import export
 from etl.operations.export import Failure
 from etl.operations.verify import Verdict
-from etl.records import Audit, normalise
+from etl.records import Audit, read_records
 from etl.simulator import CLIENT_ID, CLIENT_SECRET, AuditLog, Simulator
 from etl.simulator.generation import Entry, entries
 from etl.simulator.shapes import downloaded
@@ -251,7 +251,7 @@ def log_with_edges(seed: int, audits: int, late_share: float) -> AuditLog:
 @lru_cache(5000)
 def row_of(form: bytes) -> Audit | None:
     """The row that a record should become; None if it cannot be one."""
-    row = next(iter(normalise([form]).audits), None)
+    row = next(iter(read_records([form]).audits), None)
     members = json.loads(form)
     name, time = members.get("id"), members.get("eventDate") or members.get("eventTime")
     usable = isinstance(name, str) and name.strip() and isinstance(time, str) and time[:1] == "2"

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from etl.destinations import AnyDestination, Fence
 from etl.model import PendingReceipt, Receipt, Stream
-from etl.records import Audit, Batch, normalise
+from etl.records import Audit, Batch, read_records
 from etl.window import Window
 
 BEGIN = datetime(2026, 3, 1, tzinfo=UTC)
@@ -78,7 +78,7 @@ def record(name: str, hour: float = 0.0, **members: Any) -> dict[str, Any]:
 
 def batch(*records: dict[str, Any]) -> Batch:
     """A page's batch of the records."""
-    return normalise(json.dumps(r, ensure_ascii=False).encode() for r in records)
+    return read_records(json.dumps(r, ensure_ascii=False).encode() for r in records)
 
 
 def audits(records: Iterable[dict[str, Any]]) -> list[Audit]:

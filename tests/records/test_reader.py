@@ -13,7 +13,7 @@ from etl.records import (
     EntityChange,
     PropertyChange,
     Reject,
-    normalise,
+    read_records,
 )
 from tests.support.samples import DOWNLOADED
 
@@ -61,7 +61,7 @@ def row(record: dict[str, Any] | str) -> Audit | Reject:
     """What the record becomes."""
     raw = record if isinstance(record, str) else json.dumps(record)
     sent = raw.encode("utf-8", "surrogatepass")
-    batch = normalise([sent])
+    batch = read_records([sent])
     assert len(batch.audits) + len(batch.rejects) == 1
     found: Audit | Reject = (batch.audits + batch.rejects)[0]
     return found
@@ -273,7 +273,7 @@ def test_texts_that_only_look_dangerous_pass_unchanged() -> None:
 
 
 def test_bytes_that_are_no_utf8_cost_only_themselves() -> None:
-    batch = normalise([b'{"id":"a","eventDate":"2026-04-01T00:00:00Z","action":"\xff"}'])
+    batch = read_records([b'{"id":"a","eventDate":"2026-04-01T00:00:00Z","action":"\xff"}'])
 
     assert [a.action for a in batch.audits] == ["\ufffd"]
 
@@ -316,7 +316,7 @@ def vars_of(found: Audit) -> dict[str, Any]:
 
 @given(st.binary(max_size=60) | st.text(max_size=60).map(str.encode))
 def test_no_bytes_end_in_anything_but_a_row_or_a_reject(body: bytes) -> None:
-    assert len(normalise([body]).audits) <= 1
+    assert len(read_records([body]).audits) <= 1
 
 
 @pytest.mark.parametrize("member", ["eventDate", "eventTime"])
@@ -338,6 +338,6 @@ def test_times_are_cut_to_milliseconds_and_never_rounded(
 ) -> None:
     raw = json.dumps({"id": "a", member: text} | more).encode()
 
-    [audit] = normalise([raw]).audits
+    [audit] = read_records([raw]).audits
 
     assert audit.event_date == instant
