@@ -26,6 +26,7 @@ from etl.errors import (
     WindowTooLong,
 )
 from etl.in_flight import Concurrency, InFlightQuery, about_window
+from etl.ledger import queries
 from etl.losses import Failed, Losses
 from etl.model import (
     Discrepancy,
@@ -226,12 +227,12 @@ def _again(job: Job, losses: Losses) -> Iterator[Receipt]:
 def _keep(job: Job, failed: Failed) -> None:
     if job.settling is not None:
         query = OpenQuery(failed.window, failed.query_id, job.source.now())
-        job.destination.ledger.keep_failed(job.stream, query, job.schedule)
+        queries.keep_failed(job.destination.ledger.engine, job.stream, query, job.schedule)
 
 
 def _forget(job: Job, window: Window) -> None:
     if job.settling is not None:
-        job.destination.ledger.forget_query(job.stream, window)
+        queries.forget(job.destination.ledger.engine, job.stream, window)
 
 
 def _resumable(job: Job) -> Iterator[OpenQuery]:
@@ -243,7 +244,7 @@ def _resumable(job: Job) -> Iterator[OpenQuery]:
     if job.settling is None:
         return
     ledger = job.destination.ledger
-    for query in ledger.open_queries(job.stream, job.schedule, job.source.now()):
+    for query in queries.left_open(ledger.engine, job.stream, job.schedule, job.source.now()):
         settled = query.window.end + job.settling <= query.asked_at
         if settled and not any(map(query.window.overlaps, ledger.loaded(job.stream, query.window))):
             yield query
@@ -262,7 +263,8 @@ def _submitted(job: Job, window: Window, left: OpenQuery | None = None) -> InFli
 def _remembering(job: Job) -> Callable[[OpenQuery], None]:
     if job.settling is None:
         return lambda _: None
-    return lambda query: job.destination.ledger.remember_query(job.stream, query, job.schedule)
+    engine = job.destination.ledger.engine
+    return lambda query: queries.remember(engine, job.stream, query, job.schedule)
 
 
 def _collected(

@@ -15,6 +15,7 @@ from etl.errors import (
     SourceUnavailable,
     WindowTooLong,
 )
+from etl.ledger import queries
 from etl.model import Discrepancy, FailedWindow, OpenQuery, Receipt
 from etl.pipeline import Job, PageProgress, backfill, catch_up
 from etl.window import Window
@@ -110,7 +111,9 @@ def test_a_run_that_is_left_has_asked_ahead_and_leaves_no_thread_and_no_further_
 
     assert not [t.name for t in threading.enumerate() if " of query" in t.name]
     assert run.loaded == HOURS[:1]
-    open_queries = run.place.destination.ledger.open_queries(STREAM, "frequent", run.source.clock)
+    open_queries = queries.left_open(
+        run.place.destination.ledger.engine, STREAM, "frequent", run.source.clock
+    )
     assert [query.window for query in open_queries] == HOURS[1:2]
 
 
@@ -171,14 +174,16 @@ def test_what_failed_in_an_earlier_run_is_asked_for_last_and_is_told_of_until_it
     run: Run,
 ) -> None:
     ledger = run.place.destination.ledger
-    ledger.keep_failed(STREAM, OpenQuery(HOURS[0], "q", run.source.clock), "frequent")
-    failed, rest = ledger.failed(STREAM), hours(1, 4)
+    queries.keep_failed(
+        ledger.engine, STREAM, OpenQuery(HOURS[0], "q", run.source.clock), "frequent"
+    )
+    failed, rest = queries.failed(ledger.engine, STREAM), hours(1, 4)
     assert [one.window for one in failed] == HOURS[:1]
 
     receipts = list(catch_up(run.job, [rest], failed))
 
     assert [receipt.window for receipt in receipts] == [*HOURS[1:], HOURS[0]]
-    assert ledger.failed(STREAM) == []
+    assert queries.failed(ledger.engine, STREAM) == []
 
 
 def test_an_outage_ends_a_run_and_what_was_loaded_before_stays(run: Run) -> None:
@@ -229,7 +234,7 @@ def test_an_answer_that_lacks_what_is_held_is_asked_for_again_and_removes_nothin
 
 def test_a_query_that_a_dead_process_left_is_read_first_and_not_created_again(run: Run) -> None:
     ledger, asked_at = run.place.destination.ledger, run.source.clock - HOUR
-    ledger.remember_query(STREAM, OpenQuery(HOURS[2], "left open", asked_at), "frequent")
+    queries.remember(ledger.engine, STREAM, OpenQuery(HOURS[2], "left open", asked_at), "frequent")
 
     receipts = run.catch_up()
 
@@ -249,7 +254,7 @@ def test_a_query_that_a_dead_process_left_is_dropped_if_a_new_one_may_show_more(
         run.source.clock = asked_at + HOUR
     else:
         load_into(run.place.destination, draft(HOURS[2]), [])
-    ledger.remember_query(STREAM, OpenQuery(HOURS[2], "left open", asked_at), "frequent")
+    queries.remember(ledger.engine, STREAM, OpenQuery(HOURS[2], "left open", asked_at), "frequent")
 
     receipts = run.catch_up()
 

@@ -7,7 +7,8 @@ from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
 from typing import Final
 
-from etl.ledger import lateness, verifications
+from etl.ledger import claims, figures, lateness, verifications
+from etl.ledger.gaps import gaps_of
 from etl.ledger.lateness import LateArrivals
 from etl.ledger.receipts import Ledger
 from etl.model import RETENTION, Receipt, Stream, Verification, Watermark
@@ -103,9 +104,9 @@ def backfilled(ledger: Ledger, configured: Iterable[Stream]) -> dict[Stream, lis
 
 def _status(ledger: Ledger, stream: Stream, begin: datetime | None, now: datetime) -> StreamStatus:
     """One stream's status; `begin` is None if the configuration does not name it."""
-    watermark, claimed = ledger.watermark(stream), ledger.claimed_until(stream)
+    watermark, claimed = ledger.watermark(stream), claims.claimed_until(ledger.engine, stream)
     since = (now - LATE_SINCE).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    requests, least = ledger.requests(stream, now - _DAY)
+    requests, least = figures.requests(ledger.engine, stream, now - _DAY)
     return StreamStatus(
         stream=stream,
         configured=begin is not None,
@@ -113,12 +114,12 @@ def _status(ledger: Ledger, stream: Stream, begin: datetime | None, now: datetim
         behind=None if watermark is None else now - watermark.reached,
         claimed_ahead=claimed if claimed and claimed > now + TIME_TOLERANCE else None,
         last_receipt=ledger.last_receipt(stream),
-        gaps=tuple(ledger.gaps(stream, begin)),
-        rejects=ledger.rejects(stream.organization),
+        gaps=tuple(gaps_of(ledger.engine, stream, begin)),
+        rejects=figures.rejects(ledger.engine, stream.organization),
         verified=tuple(verifications.spans(ledger.engine, stream)),
         late=tuple(lateness.arrivals(ledger.engine, stream, since)),
-        new_events=ledger.new_events(stream, since),
-        looked_back=ledger.looked_back(stream, since),
+        new_events=figures.new_events(ledger.engine, stream, since),
+        looked_back=figures.looked_back(ledger.engine, stream, since),
         early_unconfirmed=_unconfirmed(ledger, stream, watermark),
         requests=requests,
         least_requests=least,

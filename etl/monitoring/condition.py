@@ -7,6 +7,8 @@ from datetime import datetime, timedelta
 from etl.app import App
 from etl.database.versions import require_schema
 from etl.errors import AuditEtlError, SchemaBehind
+from etl.ledger import figures
+from etl.ledger.gaps import gap_length, unexported_since
 from etl.ledger.lateness import unconfirmed
 from etl.model import RETENTION, Stream
 from etl.operations.warnings import claim_text
@@ -84,7 +86,9 @@ def look(app: App) -> Condition:
         return Condition(
             max_behind=limit,
             streams=tuple(_stream(app, stream) for stream in app.streams()),
-            rejects={name: app.ledger.rejects(name) for name in app.settings.organizations},
+            rejects={
+                name: figures.rejects(app.engine, name) for name in app.settings.organizations
+            },
         )
     except AuditEtlError as error:
         return Condition(limit, unusable=" ".join(str(error).split()))
@@ -115,9 +119,9 @@ def _stream(app: App, stream: Stream) -> StreamCondition:
         at=now,
         watermark=watermark.reached if watermark else None,
         last_success=receipt.loaded_at if receipt else None,
-        unexported_since=app.ledger.unexported_since(stream, now - RETENTION),
+        unexported_since=unexported_since(app.engine, stream, now - RETENTION),
         early_unconfirmed=unconfirmed(app.engine, stream, watermark.reached) if watermark else 0,
-        gap=app.ledger.gap_length(stream, now - RETENTION),
+        gap=gap_length(app.engine, stream, now - RETENTION),
     )
 
 

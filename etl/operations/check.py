@@ -17,6 +17,7 @@ from etl.destinations import trials
 from etl.errors import AuditEtlError, ConfigurationError, SchemaBehind
 from etl.genesys.client.masking import SHORT
 from etl.genesys.query import AuditSource
+from etl.ledger import claims
 from etl.operations.recognition import compare, twins_text
 from etl.operations.warnings import CLOCK_REMEDY, SKEW_MAX, claim_text, clock_text
 from etl.window import TIME_TOLERANCE
@@ -154,7 +155,7 @@ def _clock(about: str, skew: timedelta | None) -> Finding:
 def _claims(app: App) -> Iterator[Finding]:
     """The streams that are marked as loaded beyond their organisation's time."""
     for stream in app.streams():
-        now, claimed = app.time_of(stream.organization), app.ledger.claimed_until(stream)
+        now, claimed = app.time_of(stream.organization), claims.claimed_until(app.engine, stream)
         if claimed is not None and claimed > now + TIME_TOLERANCE:
             yield Finding(
                 f"{stream}: watermark",

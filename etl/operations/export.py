@@ -24,7 +24,7 @@ from etl.errors import (
     UsageError,
 )
 from etl.genesys.query import AuditSource
-from etl.ledger import leases
+from etl.ledger import claims, leases, queries
 from etl.ledger.leases import Lease
 from etl.model import (
     BACKFILL,
@@ -394,14 +394,14 @@ def _begin(app: App, stream: Stream, source: AuditSource) -> datetime:
 
 def _take_back(app: App, stream: Stream, source: AuditSource, fence: Fence) -> None:
     """Take back what is claimed of time that is not over by the organisation's own clock."""
-    claimed = app.ledger.claimed_until(stream)
+    claimed = claims.claimed_until(app.engine, stream)
     if claimed is None or claimed <= source.now() + TIME_TOLERANCE:
         return
     now = source.ask_time()  # ours may have stood still meanwhile
     if now is None:
         warnings.warn_of_claim(app, stream, claimed)
     elif claimed > now + TIME_TOLERANCE:
-        back = app.ledger.take_back(stream, now, _begin(app, stream, source), fence)
+        back = claims.take_back(app.engine, stream, now, _begin(app, stream, source), fence)
         warnings.warn_of_what_is_taken_back(stream, now, back)
 
 
@@ -423,14 +423,14 @@ def _due(
         if (fired := last_firing(other, app.time_of(stream.organization))) is not None
     )
     recent = Lookback(shortest.name, shortest.lookback if lookback is None else lookback)
-    return due(watermark, loaded, ledger.failed(stream), until, recent, longer)
+    return due(watermark, loaded, queries.failed(app.engine, stream), until, recent, longer)
 
 
 def _without_refused(
     app: App, stream: Stream, watermark: Watermark, source: AuditSource
 ) -> Watermark:
     """The watermark; where refused time was given up in the configuration, it begins after that."""
-    refused = refused_to(app.ledger.failed(stream), watermark)
+    refused = refused_to(queries.failed(app.engine, stream), watermark)
     if not watermark.begins_at < refused <= app.settings.starts_at(source.now()):
         return watermark
     warnings.warn_of_later_begin(stream, Window(watermark.begins_at, refused))

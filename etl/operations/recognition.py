@@ -20,7 +20,7 @@ from etl.database.errors import name_of
 from etl.database.transactions import reading, transact
 from etl.errors import ConfigurationError, NotPermitted, SourceBrokePromise, SourceUnavailable
 from etl.genesys.query import AuditSource
-from etl.ledger import identities, leases, receipts
+from etl.ledger import claims, identities, leases
 from etl.ledger.identities import CLIENT, LAKE, LEDGER, ORGANIZATION
 from etl.ledger.leases import Lease
 from etl.model import WRITER, Stream
@@ -204,7 +204,7 @@ def _adopt_tables(app: App) -> Iterator[str]:
         for kind in (LAKE, LEDGER):  # the lake's file names this ledger
             identities.forget(connection, kind, "")
         leases.forget(connection, WRITER)
-        return receipts.restart(connection, None, app.now())
+        return claims.restart(connection, None, app.now())
 
     with _quiet(app, [WRITER]) as [lease]:
         restarted = transact(app.engine, work)
@@ -224,7 +224,7 @@ def _adopt_organization(app: App, name: str) -> Iterator[str]:
         identities.ledger(connection, now)
         known = _known(connection).get(name)
         is_other = known is not None and told is not None and known.id not in {"", told}
-        restarted = receipts.restart(connection, name, now) if is_other else []
+        restarted = claims.restart(connection, name, now) if is_other else []
         _keep(connection, name, Known(_id(told, known), source.client, now))
         return _adopted(known, source.client, told), restarted
 

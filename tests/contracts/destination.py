@@ -19,6 +19,8 @@ import sqlalchemy as sa
 
 from etl.destinations import AnyDestination
 from etl.errors import ConfigurationError, LeaseHeld
+from etl.ledger import figures, queries
+from etl.ledger.gaps import gaps_of
 from etl.model import Late, OpenQuery, Stream
 from etl.operations.tail import load_early
 from etl.records import Batch
@@ -162,7 +164,7 @@ class DestinationContract:
         for stream in streams:
             name = stream.organization
             assert place.audits(name) == audits([record("a")])
-            assert destination.ledger.rejects(name) == 1
+            assert figures.rejects(destination.ledger.engine, name) == 1
             assert [held.id for held in destination.look_up(name, hours(0, 1), ["a"])] == ["a"]
         assert list(destination.look_up("delta", hours(0, 1), ["a"])) == []
 
@@ -227,7 +229,7 @@ class DestinationContract:
         for window in (hours(1, 2), hours(4, 6), hours(5, 7)):
             load_into(destination, draft(window), [], unfenced)
 
-        assert destination.ledger.gaps(STREAM) == [hours(0, 1), hours(2, 4)]
+        assert gaps_of(destination.ledger.engine, STREAM) == [hours(0, 1), hours(2, 4)]
 
     def test_a_reject_is_kept_once_however_often_it_is_shown(
         self, destination: AnyDestination, place: Place
@@ -240,7 +242,7 @@ class DestinationContract:
         ]
 
         assert [receipt.rejects for receipt in receipts] == [1, 1]
-        assert destination.ledger.rejects("default") == 1
+        assert figures.rejects(destination.ledger.engine, "default") == 1
         with destination.ledger.engine.connect() as connection:
             rows = connection.execute(sa.text("SELECT reason, raw FROM audit_rejects")).all()
         assert [tuple(row) for row in rows] == [
@@ -313,16 +315,20 @@ class DestinationContract:
     def test_a_query_is_remembered_until_its_receipt(self, destination: AnyDestination) -> None:
         ledger, now = destination.ledger, BEGIN + 9 * HOUR
         query = OpenQuery(hours(0, 1), "q1", now)
-        ledger.remember_query(STREAM, OpenQuery(hours(0, 1), "q0", now), "frequent")
-        ledger.remember_query(STREAM, query, "frequent")
-        ledger.remember_query(STREAM, OpenQuery(hours(3, 4), "old", now - 13 * HOUR), "frequent")
-        ledger.remember_query(STREAM, OpenQuery(hours(1, 2), "b", now), "backfill")
+        queries.remember(ledger.engine, STREAM, OpenQuery(hours(0, 1), "q0", now), "frequent")
+        queries.remember(ledger.engine, STREAM, query, "frequent")
+        queries.remember(
+            ledger.engine, STREAM, OpenQuery(hours(3, 4), "old", now - 13 * HOUR), "frequent"
+        )
+        queries.remember(ledger.engine, STREAM, OpenQuery(hours(1, 2), "b", now), "backfill")
 
-        assert ledger.open_queries(STREAM, "settle", now) == [query]
-        assert [q.query_id for q in ledger.open_queries(STREAM, "backfill", now)] == ["b"]
+        assert queries.left_open(ledger.engine, STREAM, "settle", now) == [query]
+        assert [q.query_id for q in queries.left_open(ledger.engine, STREAM, "backfill", now)] == [
+            "b"
+        ]
 
         load_into(destination, draft(hours(0, 1)), [], unfenced)
-        assert ledger.open_queries(STREAM, "settle", now) == []
+        assert queries.left_open(ledger.engine, STREAM, "settle", now) == []
 
     @pytest.mark.parametrize(
         ("time", "day"),

@@ -16,6 +16,7 @@ from etl.daemon import Worker
 from etl.daemon.keeper import Keeper
 from etl.daemon.turns import Turns
 from etl.errors import AuditEtlError
+from etl.ledger.gaps import gaps_of
 from etl.model import Receipt, Stream
 from etl.monitoring.health import Monitor
 from etl.simulator import AuditLog, Simulator
@@ -160,7 +161,7 @@ def test_a_month_of_ticks_ends_complete_and_with_the_memory_of_its_first_hundred
         truth = simulator.log.truth(watermark.begins_at, watermark.reached, clock.now)
         assert [unraw(audit) for audit in audits_in(app.engine)] == [unraw(a) for a in rows(truth)]
         assert watermark.reached == END + 11 * DAY - app.settings.lag
-        assert app.ledger.gaps(app.streams()[0]) == []
+        assert gaps_of(app.ledger.engine, app.streams()[0]) == []
     assert ticks > 2000
     assert counts.late > 50
     assert {type(error).__name__ for error in counts.failures} >= {

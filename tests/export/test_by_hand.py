@@ -17,6 +17,7 @@ from etl.database import schema
 from etl.destinations.sql import destination as sql_module
 from etl.destinations.sql.destination import SqlDestination
 from etl.errors import ConfigurationError, DestinationUnavailable
+from etl.ledger.gaps import gaps_of
 from etl.model import Receipt, Stream
 from etl.operations import export, query
 from etl.pipeline import PageProgress
@@ -380,12 +381,12 @@ def test_progress_that_was_deleted_is_asked_for_again(hostile: World, what: str)
     watermark = ledger.watermark(STREAM)
     if watermark is not None:
         unproved = list(gaps(proved, Window(watermark.begins_at, watermark.reached)))
-        assert ledger.gaps(STREAM) == unproved
+        assert gaps_of(ledger.engine, STREAM) == unproved
         assert bool(unproved) == ("receipt" in what)
 
     assert is_complete(hostile)
 
-    assert ledger.gaps(STREAM) == []
+    assert gaps_of(ledger.engine, STREAM) == []
     assert late_arrivals(hostile) == 0
 
 

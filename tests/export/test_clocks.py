@@ -18,7 +18,8 @@ from etl.config import load
 from etl.database.schema import receipts
 from etl.database.transactions import transact
 from etl.errors import TryAgainLater, UsageError
-from etl.ledger import status
+from etl.ledger import queries, status
+from etl.ledger.gaps import gaps_of
 from etl.ledger.receipts import record as ledger_record
 from etl.model import OpenQuery, PendingReceipt, Receipt, Stream, Watermark
 from etl.operations import check, export
@@ -300,7 +301,7 @@ def test_what_was_claimed_too_early_is_taken_back_and_asked_for_again(
             run(app)
             assert setup.is_up_to_date(app)
             assert marked(app).begins_at == BEGIN
-            assert app.ledger.gaps(STREAM) == []
+            assert gaps_of(app.ledger.engine, STREAM) == []
             void = void or voided(app)
 
         assert void == voided(app)
@@ -359,7 +360,7 @@ def test_a_query_that_a_leapt_clock_left_open_is_not_resumed(setup: Setup) -> No
         window = Window(NOW - LAG, NOW + 3 * HOUR - LAG)
         asked = source.ask(window, None)
         query = OpenQuery(window, asked.query_id, NOW + 3 * HOUR)
-        app.ledger.remember_query(STREAM, query, "frequent")
+        queries.remember(app.ledger.engine, STREAM, query, "frequent")
         setup.clock.move(hours=4)
 
         run(app)

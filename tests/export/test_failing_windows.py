@@ -17,6 +17,8 @@ from etl.errors import (
     SourceUnavailable,
     WindowTooLong,
 )
+from etl.ledger import gaps as ledger_gaps
+from etl.ledger import queries
 from etl.losses import ALONE_MAX, NAMED_MAX, UNANSWERED_MAX, Failed, Losses
 from etl.model import ALL_SERVICES, FailedWindow, OpenQuery, Stream, Watermark
 from etl.monitoring.condition import Condition, StreamCondition
@@ -57,7 +59,7 @@ def watermark(world: World) -> Watermark:
 
 
 def gaps_of(world: World) -> list[Window]:
-    return world.place.destination.ledger.gaps(STREAM)
+    return ledger_gaps.gaps_of(world.place.destination.ledger.engine, STREAM)
 
 
 def last_loaded(world: World) -> datetime:
@@ -115,7 +117,7 @@ def test_a_minute_that_always_fails_costs_itself_and_nothing_else(
     assert healed.receipts[-1].window == gap
     assert gaps_of(hostile) == []
     assert watermark(hostile).reached == healed.span.end
-    assert hostile.place.destination.ledger.failed(STREAM) == []
+    assert queries.failed(hostile.place.destination.ledger.engine, STREAM) == []
     assert healed.promised.keys() <= ids(hostile)
 
 
@@ -143,7 +145,7 @@ def test_loaded_time_that_cannot_be_asked_for_again_holds_up_no_new_time(
     hostile.clock.move(minutes=15)
     assert hostile.run().status == 0
     assert gaps_of(hostile) == []
-    assert hostile.place.destination.ledger.failed(STREAM) == []
+    assert queries.failed(hostile.place.destination.ledger.engine, STREAM) == []
 
 
 @pytest.mark.parametrize("standing_place", ["sqlite"], indirect=True)
@@ -227,7 +229,7 @@ def test_a_begin_after_what_is_too_old_gives_it_up(hostile: World, hours_later: 
             outcome.span.end,
         )
         assert gaps_of(hostile) == []
-        assert hostile.place.destination.ledger.failed(STREAM) == []
+        assert queries.failed(hostile.place.destination.ledger.engine, STREAM) == []
 
 
 @pytest.mark.parametrize("standing_place", ["sqlite"], indirect=True)
@@ -254,7 +256,7 @@ def test_an_organisation_of_which_every_query_fails_is_left_alone_soon(
         assert outcome.status == 69
         assert asked(hostile) - before <= 20
 
-    assert hostile.place.destination.ledger.failed(STREAM) == []
+    assert queries.failed(hostile.place.destination.ledger.engine, STREAM) == []
     hostile.simulator.faults = Faults()
     assert hostile.run().status == 0
 
@@ -282,7 +284,7 @@ def test_what_concerns_all_windows_ends_the_stream_at_once(
     assert before.status == status
     assert len(before.receipts) < 8
     assert len(hostile.simulator.queries) < 8
-    failed = hostile.place.destination.ledger.failed(STREAM)
+    failed = queries.failed(hostile.place.destination.ledger.engine, STREAM)
     assert not any(window.refused for window in failed)  # only those that were being read
     assert len(failed) < UNANSWERED_MAX
 
@@ -299,7 +301,7 @@ def test_a_backfill_goes_on_behind_a_window_that_fails(hostile: World) -> None:
     assert outcome.status == 69
     assert gap.length < SMALL
     assert in_time(hostile, span, gap) <= ids(hostile)
-    assert hostile.place.destination.ledger.failed(STREAM) == []
+    assert queries.failed(hostile.place.destination.ledger.engine, STREAM) == []
 
 
 @pytest.mark.parametrize("standing_place", ["sqlite"], indirect=True)
@@ -482,12 +484,12 @@ def test_what_a_gap_means_for_the_watermark_and_the_monitoring(place: Place) -> 
         == [hours(0, 10), hours(12, 20), hours(21, 48)][1:]
     )
     early, amid, late = hours(0, 1).start, hours(11, 12).start, hours(22, 23).start
-    assert ledger.gap_length(STREAM, early) == timedelta(hours=3)
-    assert ledger.gap_length(STREAM, amid) == timedelta(hours=2)
-    assert ledger.gap_length(STREAM, late) == timedelta(0)
-    assert ledger.unexported_since(STREAM, early) == hours(0, 10).end
-    assert ledger.unexported_since(STREAM, amid) == amid
-    assert ledger.unexported_since(STREAM, late) == hours(0, 48).end
+    assert ledger_gaps.gap_length(ledger.engine, STREAM, early) == timedelta(hours=3)
+    assert ledger_gaps.gap_length(ledger.engine, STREAM, amid) == timedelta(hours=2)
+    assert ledger_gaps.gap_length(ledger.engine, STREAM, late) == timedelta(0)
+    assert ledger_gaps.unexported_since(ledger.engine, STREAM, early) == hours(0, 10).end
+    assert ledger_gaps.unexported_since(ledger.engine, STREAM, amid) == amid
+    assert ledger_gaps.unexported_since(ledger.engine, STREAM, late) == hours(0, 48).end
 
 
 def test_only_a_gap_that_the_source_may_fill_is_a_problem() -> None:
@@ -502,21 +504,21 @@ def test_only_a_gap_that_the_source_may_fill_is_a_problem() -> None:
 @pytest.mark.parametrize("place", ["sqlite", "postgresql", "mariadb"], indirect=True)
 def test_a_window_that_failed_is_kept_until_its_time_is_loaded(place: Place) -> None:
     ledger = place.destination.ledger
-    ledger.remember_query(STREAM, OpenQuery(hours(0, 1), "q", BEGINS), "s")
-    ledger.keep_failed(STREAM, OpenQuery(hours(0, 1), "q", BEGINS), "s")
-    ledger.keep_failed(STREAM, OpenQuery(hours(1, 2), "", BEGINS), "s")
-    ledger.keep_failed(Stream("other"), OpenQuery(hours(0, 1), "o", BEGINS), "s")
+    queries.remember(ledger.engine, STREAM, OpenQuery(hours(0, 1), "q", BEGINS), "s")
+    queries.keep_failed(ledger.engine, STREAM, OpenQuery(hours(0, 1), "q", BEGINS), "s")
+    queries.keep_failed(ledger.engine, STREAM, OpenQuery(hours(1, 2), "", BEGINS), "s")
+    queries.keep_failed(ledger.engine, Stream("other"), OpenQuery(hours(0, 1), "o", BEGINS), "s")
 
-    assert ledger.open_queries(STREAM, "s", BEGINS) == []
-    assert ledger.failed(STREAM) == [
+    assert queries.left_open(ledger.engine, STREAM, "s", BEGINS) == []
+    assert queries.failed(ledger.engine, STREAM) == [
         FailedWindow(hours(0, 1), refused=False),
         FailedWindow(hours(1, 2), refused=True),
     ]
     load_into(place.destination, draft(hours(0.5, 2)), [], unfenced)
-    assert [found.window for found in ledger.failed(STREAM)] == [hours(0, 1)]
+    assert [found.window for found in queries.failed(ledger.engine, STREAM)] == [hours(0, 1)]
     load_into(place.destination, draft(hours(0, 9)), [], unfenced)
-    assert ledger.failed(STREAM) == []
-    assert len(ledger.failed(Stream("other"))) == 1
+    assert queries.failed(ledger.engine, STREAM) == []
+    assert len(queries.failed(ledger.engine, Stream("other"))) == 1
 
 
 def failed(window: Window, error: AuditEtlError | None = None, query_id: str = "q") -> Failed:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etl.destinations.sql import destination as sql_module
-from etl.ledger import lateness
+from etl.ledger import figures, lateness
 from etl.ledger.lateness import BOUNDS, LateArrivals, LoadHistory, advice, bound_of
 from etl.model import Load, PendingReceipt, Stream
 from etl.window import Window
@@ -69,7 +69,7 @@ def test_what_is_new_in_time_that_was_loaded_is_late_by_service(place: Place) ->
         LateArrivals("SCIM", HOUR, 1),
         LateArrivals("SCIM", DAY, 1),
     ]
-    assert place.destination.ledger.new_events(STREAM, BEGIN) == 7
+    assert figures.new_events(place.destination.ledger.engine, STREAM, BEGIN) == 7
 
 
 def test_counts_add_up_from_load_to_load(place: Place) -> None:

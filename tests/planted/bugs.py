@@ -247,7 +247,7 @@ BUGS = [
         (
             (
                 "    if reached == watermark.reached:\n",
-                "    covered = _covered(connection, stream, watermark.reached, None)\n"
+                "    covered = windows_of(connection, stream, watermark.reached)\n"
                 "    reached = max([reached, *(window.end for window in covered)])\n"
                 "    if reached == watermark.reached:\n",
             ),
@@ -310,7 +310,7 @@ BUGS = [
     ),
     Bug(
         "receipts by a clock that was ahead count again later",
-        "etl/ledger/receipts.py",
+        "etl/ledger/claims.py",
         (("receipts.c.window_end > latest, receipts.c.started_at > latest", "sa.false()"),),
         ("tests/export/test_clocks.py", "-k", "taken_back_and_asked_for_again"),
     ),
@@ -653,7 +653,7 @@ BUGS = [
     Bug(
         "a resumed query counts as asked when it was resumed",
         "etl/pipeline.py",
-        (("        started_at=query.asked_at,\n", "        started_at=job.now(),\n"),),
+        (("        started_at=query.asked_at,\n", "        started_at=job.source.now(),\n"),),
         (ANSWERS, "-k", "nothing_can_be_added and sqlite"),
     ),
     Bug(
@@ -664,8 +664,9 @@ BUGS = [
             (
                 "    if job.settling is None:\n        return\n",
                 "    if job.settling is None:\n"
-                "        yield from job.destination.ledger.open_queries(\n"
-                "            job.stream, job.schedule, job.now()\n"
+                "        yield from queries.left_open(\n"
+                "            job.destination.ledger.engine, job.stream, job.schedule,\n"
+                "            job.source.now(),\n"
                 "        )\n"
                 "        return\n",
             ),
@@ -1045,12 +1046,12 @@ BUGS = [
     ),
     Bug(
         "gaps before the start of a stream are not told",
-        "etl/ledger/receipts.py",
+        "etl/ledger/gaps.py",
         (
             (
-                "            span = Window(min(bounds), max(bounds))\n",
-                "            first = watermark.begins_at if watermark else min(bounds)\n"
-                "            span = Window(first, max(bounds))\n",
+                "        span = Window(min(bounds), max(bounds))\n",
+                "        first = watermark.begins_at if watermark else min(bounds)\n"
+                "        span = Window(first, max(bounds))\n",
             ),
         ),
         ("tests/ledger/test_status_truth.py", "-k", "before_the_start"),
@@ -1063,7 +1064,7 @@ BUGS = [
     ),
     Bug(
         "a minimum of requests is above what was spent",
-        "etl/ledger/receipts.py",
+        "etl/ledger/figures.py",
         (("sum(min(spent, least_requests(records))", "sum(least_requests(records)"),),
         ("tests/ledger/test_status_truth.py", "-k", "no_minimum"),
     ),
@@ -1366,7 +1367,7 @@ BUGS = [
     ),
     Bug(
         "time whose last receipts were deleted is no gap",
-        "etl/ledger/receipts.py",
+        "etl/ledger/gaps.py",
         (
             (
                 "(watermark.begins_at, watermark.reached, wanted_from)",
@@ -1709,7 +1710,7 @@ BUGS = [
     ),
     Bug(
         "adopting another lake keeps the receipts of the former one",
-        "etl/ledger/receipts.py",
+        "etl/ledger/claims.py",
         (
             ("    _set_aside(connection, _whose(receipts, organization), now)\n", ""),
             (

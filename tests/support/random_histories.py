@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from etl.database.schema import receipts
 from etl.destinations.lake.staging import Staging
-from etl.ledger import leases
+from etl.ledger import leases, queries
 from etl.simulator import Faults
 from etl.simulator.timestamps import milliseconds
 from etl.window import Window
@@ -215,7 +215,9 @@ def excused(world: World) -> list[Window]:
     found = list[Window]()
     for stream in ledger.streams():
         watermark = ledger.watermark(stream)
-        refused = [failed.window for failed in ledger.failed(stream) if failed.refused]
+        refused = [
+            failed.window for failed in queries.failed(ledger.engine, stream) if failed.refused
+        ]
         if watermark is not None:
             found += [w for w in refused if w.end <= reached(watermark.begins_at, refused)]
     return found

@@ -25,7 +25,7 @@ from etl.destinations.lake.layout import MARKER, organization_of
 from etl.destinations.lake.staging import Staging
 from etl.destinations.lake.storage import Storage, translated
 from etl.errors import ConfigurationError
-from etl.ledger import identities, receipts
+from etl.ledger import claims, identities
 from etl.ledger.identities import LAKE, LEDGER
 from etl.model import Stream
 from etl.window import iso_utc
@@ -150,7 +150,7 @@ class Binding:
             fence(connection)
             identities.forget(connection, LEDGER, "")  # a former lake's file names it
             identities.forget(connection, LAKE, "")
-            return receipts.restart(connection, None, self._now())
+            return claims.restart(connection, None, self._now())
 
         restarted = transact(self._engine, restart)
         marker = self._new_marker(fence)
