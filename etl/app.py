@@ -35,7 +35,8 @@ from etl.genesys.client.clock import Clock
 from etl.genesys.client.events import Event, to_nobody
 from etl.genesys.query import AuditSource, connect
 from etl.ledger import identities
-from etl.ledger.leases import LEASE_TIMING, LeaseTiming, Shared, this_process
+from etl.ledger.leases import LEASE_TIMING, LeaseTiming, Shared
+from etl.ledger.processes import this_process
 from etl.ledger.receipts import Ledger
 from etl.model import Discrepancy, Late, Stream
 

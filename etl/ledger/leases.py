@@ -9,14 +9,12 @@ clocks show. SQLite has no server: there they go by the machine's clock.
 """
 
 import logging
-import os
-import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
+from functools import partial
 from typing import Final
 
 import sqlalchemy as sa
@@ -25,6 +23,7 @@ from etl.database.schema import leases
 from etl.database.times import read_time
 from etl.database.transactions import transact
 from etl.errors import DestinationUnavailable, LeaseHeld
+from etl.ledger.processes import holder_name, is_dead
 from etl.window import iso_utc
 
 _LOG = logging.getLogger(__name__)
@@ -54,10 +53,6 @@ _SERVER_TIME: Final = {
     "mysql": "SELECT UTC_TIMESTAMP(3)",
     "mariadb": "SELECT UTC_TIMESTAMP(3)",
 }
-#: A holder's name has so many parts; 0.1.0 wrote the first three.
-_PARTS: Final = 5
-#: The longest host name that is written whole: a holder's name has 255 characters at most.
-_HOST_LENGTH: Final = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,36 +95,38 @@ def acquire(
     Args:
         engine: the state database.
         name: of the lease.
-        holder: who takes it; see `this_process`.
+        holder: who takes it; see `processes.this_process`.
         now: this machine's time, used where the database has none.
         length: for how long.
 
     Raises:
         LeaseHeld: another process holds it; the message says which, since when and until when.
     """
-
-    def work(connection: sa.Connection) -> Lease | LeaseHeld:
-        query = sa.select(leases).where(leases.c.name == name).with_for_update()
-        row = connection.execute(query).mappings().first()
-        at = _time(connection, now)  # asked for once the row is locked, which may have taken long
-        values = {"holder": holder, "acquired_at": at, "expires_at": at + length}
-        if row is None:
-            connection.execute(sa.insert(leases), values | {"name": name, "token": 1})
-            return Lease(name, holder, 1)
-        row_of_lease = sa.update(leases).where(leases.c.name == name)
-        if row["expires_at"] > at and row["holder"] != holder and not _is_dead(row["holder"]):
-            ends = min(row["expires_at"], at + LENGTH_MAX)
-            if ends < row["expires_at"]:
-                connection.execute(row_of_lease.values(expires_at=ends))
-            return _held(name, row, ends)
-        token = row["token"] + 1
-        connection.execute(row_of_lease.values(token=token, **values))
-        return Lease(name, holder, token)
-
-    outcome = transact(engine, work)
+    outcome = transact(engine, partial(_take, name=name, holder=holder, now=now, length=length))
     if isinstance(outcome, LeaseHeld):
         raise outcome
     return outcome
+
+
+def _take(
+    connection: sa.Connection, name: str, holder: str, now: datetime, length: timedelta
+) -> Lease | LeaseHeld:
+    query = sa.select(leases).where(leases.c.name == name).with_for_update()
+    row = connection.execute(query).mappings().first()
+    at = _time(connection, now)  # asked for once the row is locked, which may have taken long
+    values = {"holder": holder, "acquired_at": at, "expires_at": at + length}
+    if row is None:
+        connection.execute(sa.insert(leases), values | {"name": name, "token": 1})
+        return Lease(name, holder, 1)
+    row_of_lease = sa.update(leases).where(leases.c.name == name)
+    if row["expires_at"] > at and row["holder"] != holder and not is_dead(row["holder"]):
+        ends = min(row["expires_at"], at + LENGTH_MAX)
+        if ends < row["expires_at"]:
+            connection.execute(row_of_lease.values(expires_at=ends))
+        return _held(name, row, ends)
+    token = row["token"] + 1
+    connection.execute(row_of_lease.values(token=token, **values))
+    return Lease(name, holder, token)
 
 
 def _held(name: str, row: sa.RowMapping, ends: datetime) -> LeaseHeld:
@@ -252,67 +249,3 @@ class Shared:
                 if self._users == 0:
                     self._lease = None
                     self._held.close()
-
-
-def this_process() -> str:
-    """A holder's name that no other process has.
-
-    The host's name, the process's number and when it started, and what makes these its own: the
-    boot of the kernel and the space of process numbers, which each container has of its own.
-    """
-    pid = os.getpid()
-    host = socket.gethostname().replace("/", "_")[:_HOST_LENGTH]
-    return f"{host}/{pid}/{_started(pid)}/{_boot()}/{_pid_space()}"
-
-
-def holder_name(holder: str) -> str:
-    """A holder's name as a sentence has it."""
-    parts = holder.split("/")
-    return f"process {parts[1]} on {parts[0]}" if len(parts) >= 3 else holder
-
-
-def _is_dead(holder: str) -> bool:
-    """Whether `holder` was a process whose number would be seen here, and is no more.
-
-    Of a process of another container, whatever its host's name, of an earlier boot, or where the
-    system does not tell, that is not known: its lease expires.
-    """
-    parts = holder.split("/")
-    if len(parts) != _PARTS or not all(parts) or parts[3:] != [_boot(), _pid_space()]:
-        return False
-    pid = int(parts[1])
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        pass
-    return _started(pid) not in {"", parts[2]}
-
-
-def _boot() -> str:
-    """Which boot of which kernel this is; empty where that is not known."""
-    return _read("/proc/sys/kernel/random/boot_id").strip()
-
-
-def _pid_space() -> str:
-    """The space that process numbers are counted in; empty where that is not known."""
-    try:
-        numbered = str(Path("/proc/self").readlink())
-        space = str(Path("/proc/self/ns/pid").readlink())
-    except OSError:
-        return ""
-    return space if numbered == str(os.getpid()) else ""  # else /proc is another space's
-
-
-def _started(pid: int) -> str:
-    """When a process started, in the kernel's ticks since boot; empty where that is not known."""
-    stat = _read(f"/proc/{pid}/stat")
-    return stat.rpartition(")")[2].split()[19] if stat else ""  # field 22 of proc(5)
-
-
-def _read(path: str) -> str:
-    try:
-        return Path(path).read_text()
-    except OSError:
-        return ""

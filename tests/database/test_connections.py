@@ -19,7 +19,8 @@ from etl.destinations import trials
 from etl.destinations.sql import destination as sql_module
 from etl.destinations.sql.destination import SqlDestination
 from etl.errors import DestinationUnavailable
-from etl.ledger.leases import acquire, this_process
+from etl.ledger.leases import acquire
+from etl.ledger.processes import this_process
 from etl.model import Receipt
 from tests.support.daemons import Proxy, proxy
 from tests.support.database_sessions import role

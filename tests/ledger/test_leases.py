@@ -17,15 +17,8 @@ from etl.database.engine import open_engine
 from etl.database.schema import leases
 from etl.database.transactions import transact
 from etl.errors import LeaseHeld
-from etl.ledger.leases import (
-    LEASE_TIMING,
-    LeaseTiming,
-    acquire,
-    holding,
-    release,
-    renew,
-    this_process,
-)
+from etl.ledger.leases import LEASE_TIMING, LeaseTiming, acquire, holding, release, renew
+from etl.ledger.processes import this_process
 from etl.window import iso_utc
 from tests.support.daemons import until
 from tests.support.samples import BEGIN, HOUR

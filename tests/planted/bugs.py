@@ -174,12 +174,12 @@ BUGS = [
     Bug(
         "a clock that is set back keeps a dead process's lease",
         "etl/ledger/leases.py",
-        (("            if ends < row[", "            if ends > row["),),
+        (("        if ends < row[", "        if ends > row["),),
         ("tests/ledger/test_leases.py", "-k", "set_back"),
     ),
     Bug(
         "a process of another container is called dead",
-        "etl/ledger/leases.py",
+        "etl/ledger/processes.py",
         ((" or parts[3:] != [_boot(), _pid_space()]:", ":"),),
         ("tests/ledger/test_leases.py", "-k", "not_called_dead"),
     ),

@@ -28,7 +28,7 @@ from etl.destinations.lake.local_storage import LOCK
 from etl.destinations.lake.parquet import ParquetDestination
 from etl.destinations.lake.storage import Storage, storage_of
 from etl.errors import DestinationUnavailable, LeaseHeld, SchemaBehind
-from etl.ledger import leases
+from etl.ledger import leases, processes
 from etl.model import WRITER
 from etl.operations import query
 from etl.records import Batch
@@ -427,7 +427,7 @@ def test_a_process_paused_in_a_publication_lets_nobody_publish_what_it_does_not_
 def test_the_second_writer_is_told_who_the_first_is(place: Place) -> None:
     engine = place.destination.ledger.engine
     now = clock()
-    held = leases.acquire(engine, WRITER, leases.this_process(), now)
+    held = leases.acquire(engine, WRITER, processes.this_process(), now)
     with AuditLog.of([]) as log:
         simulator = Simulator(log=log, client_id=CLIENT_ID, client_secret=SECRET)
         with simulator.serve() as url:
