@@ -68,7 +68,8 @@ lint: $(VENV)/dev  ## check style, types, layers, migrations and documents
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(COG) --check --check-fail-msg "run make docs" --verbosity 0 $(DOCUMENTS)
-	$(BIN)/python -m pytest -q tests/database/test_migrations.py tests/project/test_docs.py
+	$(BIN)/python -m pytest -q tests/database/test_migrations.py tests/project/test_docs.py \
+	  tests/project/test_errors.py tests/project/test_words.py
 
 docs: $(VENV)/dev  ## write the tables in the documents that come from code
 	$(COG) -r --verbosity 1 $(DOCUMENTS)

@@ -82,7 +82,7 @@ def _require_moved(state: Path) -> None:
     before = Path(unquote(str(state)))
     if before != state and before.exists() and not state.exists():
         raise ConfigurationError(
-            f"the state of this lake is in {before}, where an earlier audit-etl has put it, and "
+            f"the ledger of this lake is in {before}, where an earlier audit-etl has put it, and "
             f"belongs in {state}: stop every audit-etl, then move it there, and {before}-wal too "
             "if there is one"
         )
@@ -288,7 +288,7 @@ class App:
         if new is not None:
             raise ConfigurationError(
                 f"there is no database at {new.absolute()}: nothing has been loaded there. Set "
-                "destination (AUDIT_ETL_DESTINATION), or state, to where your audits are; a "
+                "destination (AUDIT_ETL_DESTINATION), or ledger, to where your audits are; a "
                 "relative path counts from the current folder"
             )
         if schema_version(self.engine) is None:

@@ -17,4 +17,4 @@ def resource_path(name: str) -> Path:
     for folder in (_PACKAGE / "_bundled" / name, _PACKAGE.parent / name):
         if folder.is_dir():
             return folder
-    raise FileNotFoundError(f"{name} is missing beside {_PACKAGE}: install audit-etl again")
+    raise FileNotFoundError(f"{name} is missing next to {_PACKAGE}: install audit-etl again")

@@ -40,7 +40,7 @@ def run_command(
 ) -> int:
     """Bring every stream from its watermark, less the lookback, to now less the lag, and exit.
 
-    For cron and Kubernetes CronJobs. Safe to repeat, to interrupt and to run beside itself.
+    For cron and Kubernetes CronJobs. Safe to repeat, to interrupt and to run in parallel.
     """
     with app_of(context, config_path, verbose=verbose) as app, display(app, as_json) as shown:
         outcomes = export.run(
@@ -78,7 +78,7 @@ def backfill_command(
     """Export a span, whatever the watermark says.
 
     TIME is ISO 8601 (2026-05-01, 2026-05-01T12:00:00Z), today, yesterday, now, or a length of
-    time before now (7d, 12h). May be repeated, overlap, and run beside the daemon.
+    time before now (7d, 12h). Safe to repeat, to overlap and to run next to the daemon.
     """
     with app_of(context, config_path, verbose=verbose) as app:
         streams = export.selected(app, organization, services)

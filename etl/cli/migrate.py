@@ -15,7 +15,7 @@ from etl.operations import recognition
 @click.option(
     "--adopt",
     is_flag=True,
-    help="Also take the destination, the state and the organisations that the configuration names "
+    help="Also take the destination, the ledger and the organisations that the configuration names "
     "for what belongs together, after a run has refused them. Removes no audit.",
 )
 @common_options

@@ -285,7 +285,7 @@ def _show_late(found: StreamStatus, longest: timedelta) -> None:
     if found.early_unconfirmed:
         click.echo(
             f"loaded early, {found.stream}: {found.early_unconfirmed} audits before its watermark "
-            "were shown by no export yet; see ARCHITECTURE if they outlast the lookbacks"
+            "were shown by no export yet; docs/decisions.md says what that can mean"
         )
 
 

@@ -260,8 +260,8 @@ class Settings(BaseModel):
         if isinstance(self.start, datetime) and self.start > now:
             raise ConfigurationError(
                 f"start: {iso_utc(self.start)} lies in the future, it is {iso_utc(now)} now: "
-                "until then nothing would be exported. Set start (AUDIT_ETL_START) to when your "
-                "audits shall start, or to a length of time (30d)"
+                "until then nothing would be exported. Set start (AUDIT_ETL_START) to an "
+                "earlier time, or to a length of time (30d)"
             )
 
     @property

@@ -104,7 +104,7 @@ def default_ledger(destination: str) -> str:
     if scheme == _REMOTE_LAKE:
         raise ValueError(
             "must be set, since a remote lake cannot hold it: for example "
-            "sqlite:////var/lib/audit-etl/state.db or postgresql+psycopg://USER@HOST/DATABASE"
+            "sqlite:////var/lib/audit-etl/ledger.db or postgresql+psycopg://USER@HOST/DATABASE"
         )
     if scheme != _LOCAL_LAKE:
         return destination

@@ -137,7 +137,7 @@ def services(names: tuple[str, ...]) -> tuple[str, ...]:
     if not names:
         raise ValueError('names no service; ["*"] asks for all of them')
     if ALL_SERVICES in names and len(names) > 1:
-        raise ValueError("has * beside other names: * asks for all services already")
+        raise ValueError("has * and other names: * already asks for all services")
     if len(set(names)) < len(names):
         raise ValueError("names a service twice")
     return names if names == (ALL_SERVICES,) else tuple(name(service) for service in names)

@@ -135,7 +135,7 @@ _MENDED: Final[tuple[tuple[set[object], tuple[str, ...], str], ...]] = (
             "unrecognized configuration parameter",
             "invalid command-line argument",
         ),
-        "the URL's parameters and the PG* variables are such as libpq and the server know: mend or "
+        "the URL's parameters and the PG* variables are such as libpq and the server know: fix or "
         "leave out the one that is named",
     ),
     (
@@ -168,7 +168,7 @@ _MENDED: Final[tuple[tuple[set[object], tuple[str, ...], str], ...]] = (
     (
         set(),
         ("init_connect",),
-        "init_connect works for this user: mend or empty it in the server's configuration",
+        "init_connect works for this user: correct or empty it in the server's configuration",
     ),
     (
         {"57014", 1969, 3024},
@@ -215,7 +215,7 @@ def remedy(codes: set[object], said: str, url: sa.URL) -> str:
         if found or known & codes:
             named = {"database": url.database, "user": url.username}
             return when.format(**named | (found[0].groupdict() if found else {}))
-    return "it is mended"
+    return "it is repaired"
 
 
 def holds_no_value(error: exc.DBAPIError) -> bool:

@@ -105,7 +105,7 @@ def require_tables(engine: sa.Engine) -> None:
             return
     raise ConfigurationError(
         f"{name_of(engine)} keeps the progress of a lake: its receipts are about that lake's "
-        "files, not about tables. Set destination to the lake and state to this database; or set "
+        "files, not about tables. Set destination to the lake and ledger to this database; or set "
         "destination to another database; or run `audit-etl migrate --adopt` to load these tables "
         "from the beginning"
     )

@@ -55,7 +55,7 @@ def check(app: App) -> Iterator[Finding]:
 def _destination(app: App) -> Iterator[Finding]:
     if app.is_lake():
         yield _finding("lake", lambda: _lake(app))
-    yield _finding("state" if app.is_lake() else "destination", lambda: _reach(app))
+    yield _finding("ledger" if app.is_lake() else "destination", lambda: _reach(app))
     yield from _told("encryption", lambda: _encryption(app))
     yield from _told("limits", lambda: _limits(app))
     schema = _finding("schema", lambda: _schema(app))

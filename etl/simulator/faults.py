@@ -74,8 +74,8 @@ class Faults:
     server_error_status: int = _fault(503, "500, 502, 503 or 504")
     html_error_every: int = _fault(0, "each Nth request gets 502 with a page of HTML")
     html_page_every: int = _fault(0, "each Nth request gets 200 with a page of HTML")
-    truncate_every: int = _fault(0, "each Nth answer's JSON ends half-way, its length as if whole")
-    break_off_every: int = _fault(0, "each Nth answer is broken off half-way")
+    truncate_every: int = _fault(0, "each Nth answer's JSON is cut in half, its length as if whole")
+    break_off_every: int = _fault(0, "the connection breaks in the middle of each Nth answer")
     reset_every: int = _fault(0, "each Nth request is done, its connection reset unanswered")
     stall_every: int = _fault(0, "each Nth answer comes only after stall_seconds")
     stall_seconds: int = _fault(300, "seconds of silence before such an answer")
@@ -137,7 +137,7 @@ class Faults:
     absent_every: int = _fault(0, "each Nth audit lacks some of its members")
     null_every: int = _fault(0, "some members of each Nth audit are null")
     odd_type_every: int = _fault(0, "some members of each Nth audit are of another type")
-    unknown_every: int = _fault(0, "each Nth audit has members and values that nobody knows")
+    unknown_every: int = _fault(0, "each Nth audit has members and values that are not documented")
     unusable_every: int = _fault(0, "each Nth audit lacks its id or its time")
 
     @classmethod

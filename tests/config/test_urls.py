@@ -76,7 +76,7 @@ def test_a_remote_lake_needs_a_state_elsewhere(tmp_path: Path) -> None:
     assert (settings.destination, settings.ledger) == (remote, LAKE_STATE)
     reason = (
         "must be set, since a remote lake cannot hold it: for example "
-        "sqlite:////var/lib/audit-etl/state.db or postgresql+psycopg://USER@HOST/DATABASE"
+        "sqlite:////var/lib/audit-etl/ledger.db or postgresql+psycopg://USER@HOST/DATABASE"
     )
     assert refused(environment={"AUDIT_ETL_DESTINATION": remote}) == [f"ledger: {reason}"]
     assert refused(tmp_path, f'destination = "{remote}"') == [f"ledger: {reason}"]

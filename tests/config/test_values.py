@@ -26,8 +26,8 @@ from tests.support.configurations import SECRET, from_environment, refused
         ("max_window", "30d1s", "must be from 1m to 30d"),
         ("schedules", "[]", "must hold a schedule; leave it out to have the default ones"),
         ("schedules", '{"a": 1}', "must be a list"),
-        ("organizations__x__services", "*,Routing", "has * beside other names: * asks for all "
-         "services already"),
+        ("organizations__x__services", "*,Routing", "has * and other names: * already asks for all "
+         "services"),
         ("organizations__x__services", "A,A", "names a service twice"),
         ("organizations__x__services", ",", 'names no service; ["*"] asks for all of them'),
         ("organizations__x__services", "A B", "'A B' must be 1 to 64 letters, digits, _ . or -"),

@@ -79,7 +79,7 @@ def test_parameters_that_libpq_does_not_know_are_named(name: str) -> None:
     assert f"a parameter {name}, which libpq cannot take" in str(error)
 
 
-MEND = "mend or leave out the one that is named"
+MEND = "fix or leave out the one that is named"
 
 
 @pytest.mark.parametrize(

@@ -316,7 +316,7 @@ def test_a_state_of_0_1_0_is_not_bound_to_another_lake(
 
 @lakes
 def test_a_lake_of_0_1_0_is_not_bound_to_another_state(old: Old, tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="the state has no receipt"):
+    with pytest.raises(ConfigurationError, match="the ledger has no receipt"):
         old.run(AUDIT_ETL_LEDGER=f"sqlite:///{tmp_path / 'other.db'}")
 
     old.run()

@@ -77,7 +77,7 @@ def test_a_session_that_is_ended_amid_a_transaction_ends_the_run_and_nothing_of_
     env = organisation.environment(database_url)
     with running_amid_a_transaction(copy.engine, env) as process:
         assert end_sessions(copy.engine, BLOCKED) == 1
-        ends(process, "run the same command again when it is mended")
+        ends(process, "run the same command again when it is repaired")
 
     assert (copy.receipts, copy.audits) == (0, [])
     next_run_completes(copy, env)
@@ -254,7 +254,7 @@ def test_a_server_that_is_restarted_amid_a_load_ends_the_run_and_nothing_of_it_c
     with copy_at(own_server.url, organisation) as copy:
         with running_amid_a_transaction(copy.engine, env) as process:
             own_server.stop()
-            ends(process, "run the same command again when it is mended")
+            ends(process, "run the same command again when it is repaired")
         fails("run", env=env, says="when a server listens there: start it")
         own_server.start()
 

@@ -187,19 +187,19 @@ class Binding:
         if rows.lake is not None:
             self._refuse(
                 f"do not belong together: the lake has no {PATH}. Mount it if it is not mounted; "
-                "set destination to the lake that the state is about, or state to a new database"
+                "set destination to the lake of this ledger, or ledger to a new database"
             )
         files = self._storage.files()
         with reading(self._engine) as connection:
             if identities.holds_audits(connection):
                 self._refuse(
                     "do not belong together: that database holds audits of its own, and its "
-                    "receipts are about those. Set state to a database of the lake's own"
+                    "receipts are about those. Set ledger to a database of the lake's own"
                 )
             if files and not identities.is_begun(connection):
                 self._refuse(
-                    f"do not belong together: the lake holds {len(files)} files, and the state has "
-                    "no receipt. Set state to the database that the lake was loaded with"
+                    f"do not belong together: the lake holds {len(files)} files, and the ledger "
+                    "has no receipt. Set ledger to the database that the lake was loaded with"
                 )
             promised = identities.audits_by_receipts(connection)
         held = self._audits(files) if promised else Counter[str]()
@@ -208,7 +208,7 @@ class Binding:
                 self._refuse(
                     f"do not belong together: by its receipts {count} audits of {organization} "
                     f"were loaded, and the lake holds {held[organization]}. Set destination to the "
-                    "lake that the state is about, or restore its files"
+                    "lake of this ledger, or restore its files"
                 )
 
     def _audits(self, files: Iterable[str]) -> Counter[str]:
@@ -228,13 +228,13 @@ class Binding:
 
     def _refuse_foreign(self) -> NoReturn:
         self._refuse(
-            f"do not belong together, by {PATH} in the lake. Set destination to the lake that the "
-            "state is about, or state to the database that the lake was loaded with"
+            f"do not belong together, by {PATH} in the lake. Set destination to the lake of "
+            "this ledger, or ledger to the database that the lake was loaded with"
         )
 
     def _refuse(self, what: str) -> NoReturn:
         raise ConfigurationError(
-            f"the lake {self._storage.name} and its state, {name_of(self._engine)}, {what}; or "
+            f"the lake {self._storage.name} and its ledger, {name_of(self._engine)}, {what}; or "
             "run `audit-etl migrate --adopt`, which keeps all files and asks for everything again "
             "from the beginning of each stream"
         )

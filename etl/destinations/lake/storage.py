@@ -227,7 +227,7 @@ def translated(storage: Storage) -> Iterator[None]:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DestinationUnavailable(
             f"the lake {storage.name} failed: {reason}; nothing that was in work counts as done, "
-            "run the same command again when it is mended"
+            "run the same command again when it is repaired"
         ) from error
 
 

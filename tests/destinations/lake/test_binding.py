@@ -315,7 +315,7 @@ def test_files_of_which_the_state_knows_nothing_are_refused(
     stage.run(first)
     (lake_of(first) / binding.PATH).unlink()  # as a lake of 0.1.0 has none
 
-    assert "the state has no receipt" in refused(stage, other_state(first))
+    assert "the ledger has no receipt" in refused(stage, other_state(first))
 
 
 @local
@@ -494,7 +494,7 @@ def test_the_commands_refuse_and_adopt(stage: Stage, served: Served, place: Plac
     for command in (["run"], ["daemon"], ["backfill", *span], ["verify", *span], ["status"]):
         result = audit_etl(*command, env=new)
         assert result.returncode == 78, result
-        assert f"the lake {lake_of(new)} and its state, " in result.stderr
+        assert f"the lake {lake_of(new)} and its ledger, " in result.stderr
         assert "do not belong together: the lake has no _audit_etl.json." in result.stderr
         assert "or run `audit-etl migrate --adopt`, which keeps all files" in result.stderr
     checked = audit_etl("check", env=new)
