@@ -1,13 +1,12 @@
 """Following the realtime query: each audit once, soon after it becomes visible.
 
-A stretch of time is looked at by its count. The organisation says with each answer how many audits
-a window holds. Where it holds many more than were seen, its pages are read; where a few more, it is
-cut until an answer holds all of a part, and what is in there for the first time is new. So one
-request tells that nothing is new in a whole day; if something is, the last minutes are looked at
-first, where new audits are usual, and a few requests more find the one that has come late.
+Each answer says how many audits a window holds. If there are many more than were seen, all pages
+are read. If there are a few more, the window is cut until one answer holds all of a part. So one
+request shows that nothing is new in a whole day. If something is new, the last minutes are scanned
+first, because most new audits are there, and a few more requests find a late one.
 
-Nothing here is written anywhere: a tail tells, it does not load. The clock, the pauses and the
-asking are arguments.
+Nothing is written: a tail prints, it does not load. The clock, the pauses and the requests are
+arguments.
 """
 
 import itertools
@@ -27,11 +26,11 @@ from etl.wire import PAGE_SIZE_MAX
 #: One page of the realtime query: of a window, by number, of at most so many audits.
 Ask = Callable[[Window, int, int], RealtimePage]
 
-#: What is new after each request, to be gone on with when there are requests to spare.
+#: What is new after each request; continued when there are requests to spare.
 Search = Iterator[list[bytes]]
 
-#: How far back an audit's time usually lies when it becomes visible; looked at first.
-FRONT: Final = timedelta(minutes=5)
+#: Most audits become visible within this time; it is scanned first.
+RECENT: Final = timedelta(minutes=5)
 #: No question asks for more: longer ones were seen to time out at a live organisation.
 QUESTION_MAX: Final = timedelta(days=1)
 
@@ -50,7 +49,7 @@ class Seen:
         return len(self._ordered)
 
     def add(self, name: bytes, moment: datetime) -> bool:
-        """Note what is called `name`; whether it was not there before."""
+        """Add `name`; return whether it is new."""
         key = blake2b(name, digest_size=12).digest()
         if key in self._seconds:
             return False
@@ -65,7 +64,7 @@ class Seen:
         return bisect_left(self._ordered, last) - bisect_left(self._ordered, first)
 
     def forget(self, before: datetime) -> None:
-        """Give up what lies earlier than `before`."""
+        """Forget what is earlier than `before`."""
         second = int(before.timestamp())
         old = bisect_left(self._ordered, second)
         if old:
@@ -74,10 +73,10 @@ class Seen:
 
 
 class Follower:
-    """One question, asked again and again.
+    """The audits of one realtime query that are new since the last request.
 
     Args:
-        ask: asks it, and may take its time.
+        ask: sends one request; it may wait for the rate budget.
         since: audits of that time or later are new whenever they are first seen; earlier ones
             are if the time that they lie in had been looked at before.
         services: only their audits are given; None for all.
@@ -89,45 +88,45 @@ class Follower:
         self._services = services
         self._seen = Seen()
         self._known: list[Window] = []
-        self._sought = 0  # audits that the last search was begun for
+        self._missing = 0  # audits that the search under way has not found yet
 
-    def glance(self, window: Window) -> Generator[list[bytes], None, "Search | None"]:
-        """Ask whether `window` holds anything new; if so, look at its last minutes.
+    def check(self, window: Window) -> Generator[list[bytes], None, "Search | None"]:
+        """Ask whether `window` holds anything new; if so, scan its last minutes.
 
         Returns:
-            the search for what is new before the last minutes; None if nothing is, or no more than
-            an earlier search has not come to yet.
+            the search for new audits before the last minutes; None if there are none, or only
+            those that an earlier search still looks for.
         """
         page = self._ask(window, 1, 1)
         yield self._new(page, window)
-        total, before = page.total, Window(window.start, window.end - FRONT)
-        if total is not None and total - self._seen.count(window) <= self._sought:
+        total, before = page.total, Window(window.start, window.end - RECENT)
+        if total is not None and total - self._seen.count(window) <= self._missing:
             if total == self._seen.count(window):
                 self._known = joined([*self._known, window])
             return None
         front = Window(before.end, window.end)
-        yield from self.look(front)
+        yield from self.scan(front)
         rest = None if total is None else total - self._seen.count(front)
-        self._sought = 0 if rest is None else rest - self._seen.count(before)
-        return self._search(before, rest) if self._lacks(before, rest) else None
+        self._missing = 0 if rest is None else rest - self._seen.count(before)
+        return self._search(before, rest) if self._may_hold_more(before, rest) else None
 
     def _search(self, window: Window, total: int | None) -> Search:
-        steps = self.look(window, total)
+        steps = self.scan(window, total)
         seen = len(self._seen)
         for found in steps:
-            self._sought -= len(self._seen) - seen
+            self._missing -= len(self._seen) - seen
             yield found
             seen = len(self._seen)
-        self._sought = 0
+        self._missing = 0
 
-    def look(self, window: Window, total: int | None = None) -> Iterator[list[bytes]]:
-        """Look at `window` until all that it holds was seen; what is new, after each request.
+    def scan(self, window: Window, total: int | None = None) -> Iterator[list[bytes]]:
+        """Scan `window` until all its audits were seen; yield the new ones after each request.
 
-        It may be left at any request, and looked at again.
+        It may be left after any request, and scanned again.
 
         Args:
-            window: where to look.
-            total: what it holds, if that is known already.
+            window: what to scan.
+            total: how many audits it holds, if that is known.
         """
         known = self._seen.count(window)
         size = PAGE_SIZE_MAX if known < PAGE_SIZE_MAX else 1
@@ -137,43 +136,40 @@ class Follower:
             yield self._new(page, window)
             total = page.total
             more = len(page.records) >= page.page_size
-        if more and self._lacks(window, total):
+        if more and self._may_hold_more(window, total):
             short = window.length < 2 * WINDOW_MIN
             if total is None or short or total - known > PAGE_SIZE_MAX:
-                yield from self._pages(window, 1 if size == 1 else 2)
+                yield from self._scan_pages(window, 1 if size == 1 else 2)
             else:
-                yield from self._parts(window, total)
+                yield from self._scan_parts(window, total)
         self._known = joined([*self._known, window])
 
-    def _parts(self, window: Window, total: int) -> Search:
-        """Look closer at a window of which little is unknown.
-
-        First at its last quarter, for late audits are mostly less late than they might be.
-        """
+    def _scan_parts(self, window: Window, total: int) -> Search:
+        """Scan a window in parts, the last quarter first: most late audits are there."""
         middle = floor_second(window.end - window.length / 4)
         older, newer = Window(window.start, middle), Window(middle, window.end)
-        yield from self.look(newer)
+        yield from self.scan(newer)
         rest = total - self._seen.count(newer)
-        if self._lacks(older, rest):
-            yield from self.look(older, rest)
+        if self._may_hold_more(older, rest):
+            yield from self.scan(older, rest)
 
-    def _lacks(self, window: Window, total: int | None) -> bool:
+    def _may_hold_more(self, window: Window, total: int | None) -> bool:
         """Whether the window holds more than was seen of it, or may."""
         return total is None or total > self._seen.count(window)
 
     def forget(self, before: datetime) -> None:
-        """Give up what lies earlier; it will not be looked at again."""
+        """Forget what is earlier; it will not be scanned again."""
         self._seen.forget(before)
         later = (spanning(max(known.start, before), known.end) for known in self._known)
         self._known = [known for windows in later for known in windows]
 
-    def _pages(self, window: Window, number: int) -> Iterator[list[bytes]]:
+    def _scan_pages(self, window: Window, number: int) -> Iterator[list[bytes]]:
         """The pages of a window from `number` on. It only grows, so none is passed over."""
         size, before = PAGE_SIZE_MAX, None
         while True:
             page = self._ask(window, number, size)
             if page.page_size < size:
-                number, size = 1, page.page_size  # smaller pages are counted anew
+                number, size = 1, page.page_size  # page numbers depend on the size
                 continue
             yield self._new(page, window)
             last = len(page.records) < size or page.records == before
@@ -197,16 +193,16 @@ class Follower:
 
 
 @dataclass(frozen=True, slots=True)
-class Course:
-    """How a tail goes on.
+class FollowOptions:
+    """How to follow.
 
     Attributes:
         since: where it starts.
-        reach: how late an audit may become visible to be told all the same.
+        reach: how late an audit may become visible and still be found.
         now: the organisation's time.
         monotonic: seconds since some instant.
         round_seconds: how long a round takes at least.
-        has_spare: whether a request may be sent that can wait; whoever asks holds to the share.
+        has_spare: whether the share of the rate limit allows a request that can wait.
         pause: lets seconds pass; true, and at once, if a signal asks to stop.
     """
 
@@ -219,32 +215,32 @@ class Course:
     pause: Callable[[float], bool]
 
 
-def follow(followers: Sequence[Follower], course: Course) -> Iterator[list[bytes]]:
+def follow(followers: Sequence[Follower], options: FollowOptions) -> Iterator[list[bytes]]:
     """The records that are new, after each request, until a pause is told to stop.
 
     First what there is since the start. Then in rounds: whether anything is new in the last day,
     the last minutes if so, and as much as there are requests to spare for of what lies before them,
     as far back as the reach.
     """
-    for window in spanning(course.since, floor_second(course.now())):
+    for window in spanning(options.since, floor_second(options.now())):
         for follower, piece in itertools.product(followers, cut(window, QUESTION_MAX)):
-            yield from follower.look(piece)
+            yield from follower.scan(piece)
     searches = _Searches(followers)
     while True:
-        end = floor_second(course.now())
-        due = course.monotonic() + course.round_seconds()
-        newest = Window(end - min(course.reach, QUESTION_MAX), end)
+        end = floor_second(options.now())
+        due = options.monotonic() + options.round_seconds()
+        newest = Window(end - min(options.reach, QUESTION_MAX), end)
         for follower in followers:
-            follower.forget(end - course.reach - FRONT)
-            search = yield from follower.glance(newest)
+            follower.forget(end - options.reach - RECENT)
+            search = yield from follower.check(newest)
             searches.begin(follower, search)
-        searches.begin_older(spanning(end - course.reach, newest.start))
-        while course.monotonic() < due and course.has_spare():
+        searches.begin_older(spanning(end - options.reach, newest.start))
+        while options.monotonic() < due and options.has_spare():
             found = searches.step()
             if found is None:
                 break
             yield found
-        if course.pause(max(0.0, due - course.monotonic())):
+        if options.pause(max(0.0, due - options.monotonic())):
             return
 
 
@@ -268,7 +264,7 @@ class _Searches:
             if day is None:
                 pieces = [piece for window in windows for piece in cut(window, QUESTION_MAX)]
                 asked = itertools.product(reversed(pieces), self._followers)
-                self._days = (follower.look(piece) for piece, follower in asked)
+                self._days = (follower.scan(piece) for piece, follower in asked)
             else:
                 self._under_way[None] = day
 

@@ -81,7 +81,7 @@ class AuditSource:
         """
         transport = self._api.transport
         before = transport.exchange.time.confirmations
-        transport.sign_in_anew()
+        transport.renew_token()
         return self.now() if transport.exchange.time.confirmations > before else None
 
     def expect(self, seconds: float) -> None:

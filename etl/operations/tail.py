@@ -22,7 +22,7 @@ from etl.errors import (
     UsageError,
 )
 from etl.genesys.client.failures import Refused
-from etl.genesys.follower import FRONT, Ask, Course, Follower, follow
+from etl.genesys.follower import RECENT, Ask, Follower, FollowOptions, follow
 from etl.genesys.realtime import RealtimePage
 from etl.operations.recognition import recognise
 from etl.operations.warnings import warn_of_unconfirmed
@@ -141,7 +141,7 @@ def load_visible(app: App, organization: str) -> int:
         load_early(destination, organization, found)
         for window in spanning(start, end)
         for question in questions
-        for found in Follower(asking.of(question), start, wanted).look(window)
+        for found in Follower(asking.of(question), start, wanted).scan(window)
     )
     for stream in streams:
         warn_of_unconfirmed(app, stream)
@@ -162,16 +162,16 @@ def _followed(app: App, organization: str, request: TailRequest) -> Iterator[lis
         asking.a_minute,
         format_duration(request.reach),
     )
-    course = Course(
+    options = FollowOptions(
         since=since,
-        reach=max(request.reach, 2 * FRONT),
+        reach=max(request.reach, 2 * RECENT),
         now=asking.now,
         monotonic=app.monotonic,
         round_seconds=lambda: round_seconds(len(followers), asking.a_minute),
         has_spare=asking.has_spare,
         pause=app.stop.wait,
     )
-    yield from follow(followers, course)
+    yield from follow(followers, options)
 
 
 class _Asking:

@@ -1,4 +1,4 @@
-"""Answers in the making: envelopes around records, and which records they hold."""
+"""Answers: their JSON, and the records in them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from etl.simulator.shapes import joined, unexpanded
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the organisation says: a status and a body of JSON."""
+    """A status and a body of JSON."""
 
     status: int
     body: bytes

@@ -1,4 +1,4 @@
-"""Who and what an organisation's audits are about: people, machines, things and their changes.
+"""The people, machines and things of an organisation's audits, and their changes.
 
 Everything is made up, drawn once from a seed, and kept as JSON text ready to be put together:
 a record made of ready pieces costs a tenth of one that is encoded member by member.

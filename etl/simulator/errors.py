@@ -1,4 +1,4 @@
-"""Answers that say no, in the vendor's words: status, code and text as its Swagger lists them."""
+"""The vendor's error answers: status, code and text as its Swagger lists them."""
 
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -17,7 +17,7 @@ class ApiError(Exception):
         code: the vendor's, in the body.
         message: the vendor's, in the body.
         headers: to send with the refusal.
-        limit: of a refusal for the sake of a limit: its key and value.
+        limit: the key and value of the limit that was exceeded.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class ApiError(Exception):
 
 
 class HtmlPage(Exception):
-    """What stands before the API answers in its place, with a page for browsers.
+    """A gateway or a sign-in page answers in place of the API, with HTML.
 
     Attributes:
         status: of HTTP; 200 is that of a page to sign in on.

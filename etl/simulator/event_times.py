@@ -55,7 +55,7 @@ def event_keys(rng: Random, count: int, start: int, end: int) -> list[int]:
     """`count` sorted numbers, each a second of `[start, end)` above the 128 bits of an id.
 
     Args:
-        rng: all that the outcome depends on, beside the other arguments.
+        rng: the only source of chance.
         count: how many audits.
         start: seconds since 1970, inside.
         end: seconds since 1970, outside, later than `start`.

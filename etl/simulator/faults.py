@@ -1,8 +1,8 @@
-"""What can go wrong with an organisation, each thing on its own switch, all off by default.
+"""The faults of a simulated organisation, each with its own switch, all off by default.
 
-A fault is one member of `Faults` and a line where it strikes: `striking` for a request, a query or
-a page, `distorting` for a record, `delivering` for the bytes of an answer. The rest are limits
-that the operations read where they apply.
+A fault is a member of `Faults` and a line where it strikes: `operation_faults` for a request, a
+query or a page, `page_replacements` for a whole page, `record_faults` for a record and
+`network_faults` for the bytes of an answer. The operations read the limits themselves.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _STATUSES: Final = {
     "server_error_status": (500, 502, 503, 504),
     "gateway_status": (413, 500, 502, 503, 504),
 }
-#: What may stand in the place of a page, see `masquerading`.
+#: What may replace a page, see `page_replacements`.
 NO_PAGES: Final = (
     "bare", "null", "state", "error", "values", "other", "realtime", "twice", "latin"
 )  # fmt: skip
-#: What a query may come to that asks for the bad minute.
+#: What may happen to a query that includes the bad minute.
 BAD_MINUTE_EFFECTS: Final = ("fail", "refuse", "misshape", "break")
 
 

@@ -1,4 +1,4 @@
-"""Which audits of a log can be asked for now, and as what, with the faults that are on."""
+"""The audits of a log that are visible now, as the active faults show them."""
 
 from __future__ import annotations
 

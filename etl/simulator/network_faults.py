@@ -1,4 +1,4 @@
-"""The bytes of an answer on their way: cut short, broken off, reset, held back, drop by drop."""
+"""Faults of delivery: answers that are cut, broken off, reset, delayed or sent in small parts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where faults strike: a request before it is looked at, a query when it is created, a page."""
+"""Faults of requests, queries and pages."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Quota:
 
 @dataclass(frozen=True, slots=True)
 class PageFault:
-    """What one page does in place of the usual.
+    """How one page differs from a correct one.
 
     Attributes:
         empty: it has no records, and the next page starts where it would have.

@@ -1,4 +1,4 @@
-"""A simulated organisation: what it holds, what it grants, and what it was asked so far."""
+"""A simulated organisation: its audits, limits, tokens and queries."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Download:
-    """A part of a query's results, to be had without a token by who knows its signature."""
+    """A part of a query's results, served without a token under its signature."""
 
     query: Query
     first: int
@@ -76,7 +76,7 @@ class Download:
 
 @dataclass(kw_only=True)
 class Organization:
-    """An organisation in the cloud that is not there.
+    """A simulated organisation.
 
     Attributes:
         log: its audits.

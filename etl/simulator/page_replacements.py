@@ -1,4 +1,4 @@
-"""What stands in a 200 where a page should: no page, or one of something else."""
+"""Replacements for a page in an answer with status 200."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from etl.simulator.errors import server_error
 
 @dataclass(frozen=True, slots=True)
 class Original:
-    """The page that is not shown.
+    """The correct page, which is replaced.
 
     Attributes:
         head: its members but for the records, without a cursor.

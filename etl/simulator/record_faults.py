@@ -1,4 +1,4 @@
-"""Records as nobody would write them: every distortion is the same for the same record and seed."""
+"""Faults of records; the same for the same record and seed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Audits that do not look like the others: sentinels, ids in property names, names made of ids.
+"""Audits of an unusual shape: sentinels, ids in property names, names made of ids.
 
 Each shape was seen in live records or in the vendor's samples.
 """

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from etl.app import App, clock
 from etl.config import load
 from etl.errors import SourceBrokePromise, SourceUnavailable
-from etl.genesys.follower import FRONT, Course, Follower, follow
+from etl.genesys.follower import RECENT, Follower, FollowOptions, follow
 from etl.genesys.realtime import RealtimePage, RecentAudits
 from etl.operations.tail import MINUTE_SECONDS, Share, TailRequest, round_seconds, tail
 from etl.simulator import AuditLog, Simulator
@@ -69,7 +69,9 @@ def numbers(records: Iterator[list[bytes]]) -> list[int]:
     return [int(json.loads(r)["id"][-12:]) for found in records for r in found]
 
 
-def course(source: Source, rounds: int, *, since: datetime, reach: timedelta = DAY) -> Course:
+def course(
+    source: Source, rounds: int, *, since: datetime, reach: timedelta = DAY
+) -> FollowOptions:
     """A tail of some rounds, a minute apart, on the source's own clock."""
     left = [rounds]
 
@@ -78,7 +80,7 @@ def course(source: Source, rounds: int, *, since: datetime, reach: timedelta = D
         left[0] -= 1
         return left[0] == 0
 
-    return Course(
+    return FollowOptions(
         since,
         reach,
         now=lambda: source.now,
@@ -112,7 +114,9 @@ def test_each_audit_within_reach_is_shown_once(
 
     shown = numbers(follow([follower], course(source, 190, since=begun, reach=DAY)))
 
-    wanted = [n for n, (at, visible) in enumerate(audits) if visible > begun + FRONT or at >= begun]
+    wanted = [
+        n for n, (at, visible) in enumerate(audits) if visible > begun + RECENT or at >= begun
+    ]
     assert len(shown) == len(set(shown))
     assert set(wanted) <= set(shown)
     assert all(audits[n][1] > begun or audits[n][0] >= begun for n in shown)
@@ -130,7 +134,7 @@ def test_what_there_is_since_the_start_comes_first_and_oldest_first() -> None:
 def test_more_audits_in_one_second_than_a_page_holds_are_all_shown() -> None:
     source = Source([(BEGIN, BEGIN)] * 1234, BEGIN + timedelta(minutes=1))
 
-    shown = numbers(Follower(source.ask, BEGIN).look(Window(BEGIN, BEGIN + DAY)))
+    shown = numbers(Follower(source.ask, BEGIN).scan(Window(BEGIN, BEGIN + DAY)))
 
     assert sorted(shown) == list(range(1234))
 
@@ -156,9 +160,9 @@ def test_what_is_out_of_reach_is_forgotten() -> None:
     source = Source(audits, BEGIN + timedelta(hours=1))
     follower = Follower(source.ask, BEGIN)
 
-    for _ in follow([follower], course(source, 8 * 60, since=BEGIN, reach=2 * FRONT)):
+    for _ in follow([follower], course(source, 8 * 60, since=BEGIN, reach=2 * RECENT)):
         kept = len(vars(follower)["_seen"]._seconds)
-        assert kept <= 60 + 3 * FRONT.seconds / 60
+        assert kept <= 60 + 3 * RECENT.seconds / 60
     assert len(vars(follower)["_known"]) == 1
 
 
@@ -167,7 +171,7 @@ def test_a_service_that_is_not_wanted_is_not_shown() -> None:
 
     for services, shown in ((frozenset({"ContactCenter"}), [0]), (frozenset({"Routing"}), [])):
         follower = Follower(source.ask, BEGIN, services)
-        assert numbers(follower.look(Window(BEGIN, BEGIN + DAY))) == shown
+        assert numbers(follower.scan(Window(BEGIN, BEGIN + DAY))) == shown
 
 
 def test_a_record_without_an_id_is_shown_once() -> None:
@@ -176,7 +180,7 @@ def test_a_record_without_an_id_is_shown_once() -> None:
 
     follower = Follower(ask, BEGIN)
 
-    shown = [found for _ in range(3) for found in follower.look(Window(BEGIN, BEGIN + DAY))]
+    shown = [found for _ in range(3) for found in follower.scan(Window(BEGIN, BEGIN + DAY))]
 
     assert shown == [[b'{"eventDate":"2026-03-01T00:00:00Z"}'], [], []]
 

@@ -2226,7 +2226,7 @@ BUGS = [
     ),
     Bug(
         "a proxy between us and a bucket is not named",
-        "etl/destinations/lake/refusals.py",
+        "etl/destinations/lake/store_errors.py",
         (("if causes and proxy:", "if causes and not proxy:"),),
         ("tests/destinations/lake/test_bucket_surroundings.py", "-k", "in_the_way"),
     ),

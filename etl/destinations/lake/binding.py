@@ -1,10 +1,10 @@
-"""That a lake and its ledger belong together: a small file at the top of the lake says so.
+"""The binding of a lake to its ledger, kept in a small file at the top of the lake.
 
-The file names the lake, the ledger that holds its receipts, and the generation: a text that is new
-with each load that publishes something. The ledger has the same three. So another lake, another
-ledger, and one of the two from a backup are noticed before anything is claimed.
+The file names the lake, the ledger with its receipts, and the generation: a text that is new with
+each load that publishes something. The ledger has the same three. So a wrong lake, a wrong ledger
+and a restored backup of one of them are noticed before anything is loaded.
 
-The ledger notes a generation before the file has it, and drops the one before only after that, so
+The ledger records a generation before the file has it, and drops the former one only after that, so
 a process may die at any step. Only the lake's one writer changes the file.
 """
 
@@ -42,7 +42,7 @@ _CHANGING: Final = threading.Lock()
 
 
 class Marker(msgspec.Struct, frozen=True):
-    """What the file says."""
+    """The content of the file."""
 
     lake: str
     ledger: str
@@ -50,7 +50,7 @@ class Marker(msgspec.Struct, frozen=True):
 
 
 class _Rows(NamedTuple):
-    """What the ledger says; None and no generations if it knows no lake yet."""
+    """The ledger's rows; None and no generations if it knows no lake yet."""
 
     ledger: str | None
     lake: str | None
@@ -72,13 +72,13 @@ class Binding:
         self._now = now
 
     def require(self) -> None:
-        """Return unless something says that they do not belong together.
+        """Return if nothing shows that they do not belong together.
 
         Raises:
             ConfigurationError: it does; the message has the ways out.
             DestinationUnavailable: one of them cannot be read.
         """
-        self._look()
+        self._compare()
 
     def bind(self, staging: Staging, fence: Fence) -> None:
         """Bind them unless that was done, before the first file; for the lake's one writer.
@@ -87,7 +87,7 @@ class Binding:
             ConfigurationError: see `require`.
         """
         with _CHANGING:
-            marker, rows = self._look()
+            marker, rows = self._compare()
             if rows.lake is not None:
                 return
             if marker is None:
@@ -99,7 +99,7 @@ class Binding:
     def advance(self, staging: Staging, fence: Fence) -> str:
         """Give the lake its next generation, before a load publishes its first file."""
         with _CHANGING:
-            before, _ = self._look()
+            before, _ = self._compare()
             if before is None:
                 self._refuse_foreign()
             marker = Marker(before.lake, before.ledger, self._new_generation())
@@ -140,7 +140,7 @@ class Binding:
             the streams, each with the time from which it will be asked for again.
         """
         try:
-            self._look()
+            self._compare()
         except ConfigurationError:
             pass
         else:
@@ -158,8 +158,8 @@ class Binding:
         self._record(marker, fence)
         return restarted
 
-    def _look(self) -> tuple[Marker | None, _Rows]:
-        """Both sides as of one moment, if they agree."""
+    def _compare(self) -> tuple[Marker | None, _Rows]:
+        """Read both sides as of one moment; raise unless they agree."""
         with translated(self._storage):
             marker = self._marker()
             while True:
@@ -266,7 +266,6 @@ class Binding:
 
     def _write(self, staging: Staging, marker: Marker, confirm: Callable[[], None]) -> None:
         staged = staging.file(PATH)
-        staged.touch(mode=0o600)
         staged.touch(mode=0o600)
         staged.write_bytes(msgspec.json.format(msgspec.json.encode(marker), indent=1))
         with translated(self._storage):

@@ -1,8 +1,8 @@
 """A bucket of an S3-compatible object store. The only module that speaks to one.
 
-An upload ends with a completion that raises. Then the store is asked for the object, and its size
-and ETag are compared with what was sent. Only that confirms it. What is published is not touched
-before: the store copies what was uploaded into its place, and that is confirmed too.
+An upload counts only once the store has confirmed it: the object's size and ETag are compared with
+the file. Only then does the store copy the object over the published one, and the copy is compared
+too.
 """
 
 import os
@@ -18,8 +18,8 @@ from obstore.exceptions import BaseError, PreconditionError
 from obstore.store import S3Store
 
 from etl.destinations.lake.access import Access, access_to, no_authorities
-from etl.destinations.lake.refusals import Replaced, StoreError, reason_of
 from etl.destinations.lake.remote_file import RemoteFile
+from etl.destinations.lake.store_errors import Replaced, StoreError, reason_of
 from etl.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ READ_AHEAD: Final = 128 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long to wait for a store. With the defaults a silent one is given up in 210 seconds.
+    """How long to wait for a store. With the defaults a silent one fails after 210 seconds.
 
     Attributes:
         connect_seconds: for a connection.
@@ -80,7 +80,7 @@ class Bucket:
     ) -> None:
         self._access = access = access_to(name, environment)
         try:
-            with _surviving():
+            with _catch_panics():
                 self._store = S3Store(
                     name,
                     prefix=prefix or None,
@@ -102,16 +102,15 @@ class Bucket:
 
     def reach(self) -> None:
         """Return if the store shows the bucket."""
-        with self._told("the bucket cannot be listed"):
+        with self._store_errors("the bucket cannot be listed"):
             obstore.list_with_delimiter(self._store)
 
     def files(self, folder: str, witness: str) -> list[str]:
         """The paths of all objects below `folder`, sorted.
 
-        A listing that is cut short, or a gateway's page in place of one, must not make the lake
-        look smaller. So it is asked for again after its last path until nothing follows. That
-        there is nothing is believed only if the store lists the object `witness`, or says that
-        it has none.
+        A listing that is cut short, or a gateway's page, must not make the lake look smaller. So
+        the listing is repeated from its last path until nothing follows. An empty listing counts
+        only if the store lists the object `witness`, or says that it does not exist.
         """
         found: list[str] = []
         more = self._listed(folder)
@@ -128,8 +127,7 @@ class Bucket:
     def open(self, path: str) -> RemoteFile | None:
         """The object at `path`, read by ranges; None if there is none.
 
-        A wrong "not found" would have the caller write over what is there. So the listing must
-        agree.
+        After a wrong "not found" the caller would overwrite the object. So the listing must agree.
         """
         meta = self.head(path)
         if meta is None:
@@ -142,7 +140,7 @@ class Bucket:
 
     def head(self, path: str) -> "ObjectMeta | None":
         """Size and ETag of the object at `path`; None if there is none."""
-        with self._told(f"{path} cannot be looked up"):
+        with self._store_errors(f"{path} cannot be looked up"):
             try:
                 return obstore.head(self._store, path)
             except FileNotFoundError:
@@ -150,7 +148,7 @@ class Bucket:
 
     def put(self, path: str, file: Path) -> None:
         """Upload a local file as `path`. Returns once the store has confirmed that it has it."""
-        with self._told(f"{path} cannot be uploaded"):
+        with self._store_errors(f"{path} cannot be uploaded"):
             sent = obstore.put(
                 self._store, path, file, chunk_size=UPLOAD_BYTES, max_concurrency=UPLOADS
             )
@@ -163,7 +161,7 @@ class Bucket:
 
     def delete(self, path: str) -> None:
         """Delete the object at `path`."""
-        with self._told(f"{path} cannot be deleted"):
+        with self._store_errors(f"{path} cannot be deleted"):
             obstore.delete(self._store, path)
 
     def move(self, source: str, path: str, file: Path) -> None:
@@ -175,7 +173,7 @@ class Bucket:
             path: is afterwards what `file` is, as the store shows it.
             file: a Parquet file, whose end tells it from any other one.
         """
-        with self._told(f"{path} cannot be replaced"):
+        with self._store_errors(f"{path} cannot be replaced"):
             obstore.copy(self._store, source, path)
         self._require_size(path, file)
         end = min(END_BYTES, file.stat().st_size)
@@ -207,7 +205,7 @@ class Bucket:
         options: GetOptions = {"range": (start, start + length)}
         if e_tag is not None:
             options["if_match"] = e_tag
-        with self._told(f"{path} cannot be read"):
+        with self._store_errors(f"{path} cannot be read"):
             found = memoryview(obstore.get(self._store, path, options=options).bytes())
         if len(found) != length:
             raise StoreError(f"{path} cannot be read: {len(found)} bytes came instead of {length}")
@@ -215,22 +213,22 @@ class Bucket:
 
     def _lists(self, path: str) -> bool:
         """Whether the listing of its folder has the object."""
-        with self._told("the bucket cannot be listed"):
+        with self._store_errors("the bucket cannot be listed"):
             folder = path.rpartition("/")[0]
             found = obstore.list_with_delimiter(self._store, folder or None)["objects"]
             return any(meta["path"] == path for meta in found)
 
     def _listed(self, folder: str, after: str | None = None) -> list[str]:
         """The paths of one listing, sorted; those after `after`, if the store knows how."""
-        with self._told("the bucket cannot be listed"):
+        with self._store_errors("the bucket cannot be listed"):
             pages = obstore.list(self._store, folder, offset=after, chunk_size=1000)
             return sorted(meta["path"] for page in pages for meta in page)
 
     @contextmanager
-    def _told(self, what: str) -> Iterator[None]:
+    def _store_errors(self, what: str) -> Iterator[None]:
         """Raise errors of the client as `StoreError`, which begins with what failed."""
         try:
-            with _surviving():
+            with _catch_panics():
                 yield
         except (BaseError, OSError) as error:
             reason = reason_of(error, self._access.proxy)
@@ -281,7 +279,7 @@ def _credentials(access: Access) -> "Callable[[], S3Credential] | None":
 
 
 @contextmanager
-def _surviving() -> Iterator[None]:
+def _catch_panics() -> Iterator[None]:
     """Raise a panic of the client as `StoreError`: it is no `Exception`, and would end the run."""
     try:
         yield

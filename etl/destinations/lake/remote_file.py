@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Final
 
-from etl.destinations.lake.refusals import StoreError
+from etl.destinations.lake.store_errors import StoreError
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta

@@ -1,4 +1,4 @@
-"""Where a lake's files are: a local folder or a bucket. A file is published whole or not at all."""
+"""The files of a lake, in a local folder or a bucket. A file is published whole or not at all."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -21,8 +21,8 @@ from etl.destinations.lake.layout import (
     span_of,
 )
 from etl.destinations.lake.local_storage import LocalStorage
-from etl.destinations.lake.refusals import Replaced, StoreError
 from etl.destinations.lake.remote_file import RemoteFile
+from etl.destinations.lake.store_errors import Replaced, StoreError
 from etl.errors import ConfigurationError, DestinationUnavailable
 from etl.window import iso_utc
 
@@ -38,15 +38,15 @@ class Storage(Protocol):
     """The files of one lake, by their path below its top."""
 
     name: str
-    #: Where what is not published yet may lie: on the same file system if that matters.
+    #: Folder for files that are not published yet; on the lake's file system if it is local.
     staging: Path
 
     def reach(self) -> None:
-        """Raise if the files cannot be asked for; there need not be any."""
+        """Raise if the files cannot be listed; there need not be any."""
         ...
 
     def source(self, path: str) -> RemoteFile | pa.NativeFile:
-        """The file at `path` as it is now: what takes its place later is never mixed in."""
+        """Return the file at `path` as it is now; a later version is never mixed in."""
         ...
 
     def open(self, path: str) -> pq.ParquetFile | None:
@@ -65,7 +65,7 @@ class Storage(Protocol):
         ...
 
     def try_writing(self) -> str | None:
-        """Write a small file as a publication does, and remove it; say what of it must stay."""
+        """Publish a small file and remove it; return a message if it could not be removed."""
         ...
 
     def publish(self, staged: Path, path: str, confirm: Callable[[], None]) -> None:
@@ -143,7 +143,7 @@ def storage_of(url: str, environment: Mapping[str, str], scratch: Path) -> Stora
     Args:
         url: the destination. What follows `://` is taken literally: `#` and `%` are characters.
         environment: see `Bucket`.
-        scratch: a local folder for what is on its way to a bucket.
+        scratch: a local folder for uploads to a bucket.
 
     Raises:
         ConfigurationError: the URL names no bucket, or no prefix that can be.
@@ -207,7 +207,7 @@ def _require_audits(file: pq.ParquetFile, path: str) -> None:
 
 
 def _damaged(storage: Storage, path: str, reason: str) -> DestinationUnavailable:
-    """What to say of a published file whose content is not audits as we write them."""
+    """Return the error for a published file that is not a whole file of audits."""
     span, why = span_of(path), " ".join(reason.split()).rstrip(".")
     return DestinationUnavailable(
         f"{storage.name}/{path} is no whole file of audits: {why}. "
@@ -220,7 +220,7 @@ def _damaged(storage: Storage, path: str, reason: str) -> DestinationUnavailable
 
 @contextmanager
 def translated(storage: Storage) -> Iterator[None]:
-    """Give errors of files and of the object store inside the block as `DestinationUnavailable`."""
+    """Raise errors of files and of the object store as `DestinationUnavailable`."""
     try:
         yield
     except (OSError, pa.ArrowException) as error:

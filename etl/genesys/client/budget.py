@@ -113,7 +113,7 @@ class Budget:
             self._remaining = self._resets_at = None
 
     def forget(self) -> None:
-        """Start anew, with a new token."""
+        """Forget the budget: a new token has its own."""
         with self._lock:
             self._remaining = self._resets_at = self._refused_until = None
 

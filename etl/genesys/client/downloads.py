@@ -15,9 +15,9 @@ import requests
 from etl.errors import DestinationUnavailable, QueryFailed, SourceBrokePromise
 from etl.genesys.client.auth import ANONYMOUS
 from etl.genesys.client.events import Requested
-from etl.genesys.client.exchange import arriving, new_session, no_proxy_on_loopback
+from etl.genesys.client.exchange import new_session, no_proxy_on_loopback, read_parts
 from etl.genesys.client.failures import Failure, Refusal
-from etl.genesys.client.network_errors import mishap_of
+from etl.genesys.client.network_errors import no_answer_of
 from etl.genesys.client.retries import Retries
 from etl.genesys.client.transport import Transport
 from etl.records import Page, split_array
@@ -91,7 +91,7 @@ class Downloads:
 
     def _attempt(self, url: str, file: IO[bytes]) -> Failure | None:
         patience, clock = self._transport.patience, self._transport.clock
-        self._transport.exchange.counted()
+        self._transport.exchange.count_request()
         try:
             with (
                 new_session(patience.download_seconds, clock.monotonic) as session,
@@ -108,12 +108,12 @@ class Downloads:
                     return Refusal(_OPERATION, response.status_code)
                 return self._keep(response, file)
         except OSError as error:  # which all exceptions of requests are
-            mishap = mishap_of(_OPERATION, url, error)
-        return mishap
+            no_answer = no_answer_of(_OPERATION, url, error)
+        return no_answer
 
     def _keep(self, response: requests.Response, file: IO[bytes]) -> Refusal | None:
         size = 0
-        for chunk in arriving(response):
+        for chunk in read_parts(response):
             self._transport.clock.check()
             size += len(chunk)
             if size > self._bytes_max:

@@ -1,4 +1,4 @@
-"""What the client tells whoever counts, as it happens and from any thread."""
+"""Events of the client for metrics, sent as they happen and from any thread."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ class Requested:
     Attributes:
         operation: method and path, ids left out.
         status: of the answer; None if there was none.
-        seconds: until the answer was read, or until it was given up.
+        seconds: until the answer was read, or the request had failed.
     """
 
     operation: str

@@ -1,9 +1,9 @@
 """One HTTP request and its answer, by the rules that hold for all of them.
 
-Timeouts always, for the whole of an answer too; redirects never followed; certificates verified;
-proxies, NO_PROXY and REQUESTS_CA_BUNDLE as `requests` takes them from the environment, but no
-.netrc; answers read to a limit. A request that comes to nothing is a `Mishap`, not an exception:
-what `requests` raises would carry the request, with its Authorization header, and its URL.
+Every request has timeouts, and a whole answer has a deadline and a size limit. Redirects are not
+followed. Certificates are verified. `requests` takes proxies, NO_PROXY and REQUESTS_CA_BUNDLE from
+the environment, but no .netrc. A request without an answer is a `NoAnswer`, not an exception: an
+exception of `requests` carries the request, with its Authorization header and its URL.
 """
 
 import logging
@@ -22,8 +22,8 @@ from requests.auth import AuthBase
 from etl import __version__
 from etl.encryption import is_loopback
 from etl.genesys.client.clock import Clock, OrganizationClock
-from etl.genesys.client.failures import Answer, Mishap, Refusal, http_date
-from etl.genesys.client.network_errors import mishap_of
+from etl.genesys.client.failures import Answer, NoAnswer, Refusal, http_date
+from etl.genesys.client.network_errors import no_answer_of
 from etl.genesys.client.retries import Patience
 from etl.genesys.client.session import Session
 from etl.genesys.client.tally import count_request
@@ -117,7 +117,7 @@ class Exchange:
             for session in self._idle:
                 session.close()
 
-    def counted(self) -> None:
+    def count_request(self) -> None:
         """Count a request that is about to be sent.
 
         Raises:
@@ -128,22 +128,22 @@ class Exchange:
         with self._lock:
             self._count += 1
 
-    def send(self, base: str, call: Call, auth: AuthBase) -> Answer | Refusal | Mishap:
+    def send(self, base: str, call: Call, auth: AuthBase) -> Answer | Refusal | NoAnswer:
         """Send `call` to `base` once.
 
         Returns:
             the answer, whatever its status; a refusal only if the answer is larger than is read.
 
         Raises:
-            ConfigurationError: a proxy or a private CA is set, but to nothing that can be used.
+            ConfigurationError: a proxy or a private CA is set that cannot be used.
             Stopped: a signal asked to stop; nothing was sent.
         """
-        self.counted()
+        self.count_request()
         try:
             return self._exchange(base, call, auth)
         except OSError as error:  # which all exceptions of requests are
-            mishap = mishap_of(call.operation, base, error)
-        return mishap
+            no_answer = no_answer_of(call.operation, base, error)
+        return no_answer
 
     def _exchange(self, base: str, call: Call, auth: AuthBase) -> Answer | Refusal:
         sent = self._clock.monotonic()
@@ -178,7 +178,7 @@ class Exchange:
     def _read(self, response: requests.Response, limit: int) -> bytes:
         """The body, but not much more than `limit` bytes of it."""
         body = BytesIO()
-        for part in arriving(response):
+        for part in read_parts(response):
             body.write(part)
             if body.tell() > limit:
                 break
@@ -197,7 +197,7 @@ class Exchange:
                 self._idle.append(session)
 
 
-def arriving(response: requests.Response) -> Iterator[bytes]:
+def read_parts(response: requests.Response) -> Iterator[bytes]:
     """Yield the inflated body of an answer, in whatever parts it arrives.
 
     Raises:

@@ -1,7 +1,7 @@
-"""What can come of a request instead of an answer, and what the user is told of it.
+"""Failed requests as values, and the errors that the user sees.
 
-A `Refusal` is an answer that says no, a `Mishap` is no answer. Both are values: the client decides
-with them whether to try again, and turns the last one into an error of `etl.errors`. Texts of the
+A `Refusal` is an answer with an error status. A `NoAnswer` is a network failure. The client decides
+with them whether to retry, and turns the last one into an error of `etl.errors`. Texts of the
 organisation are shown, so they are made plain and short first, and known secrets are cut out.
 """
 
@@ -93,12 +93,12 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
-class Mishap:
-    """No answer, or none that can be read.
+class NoAnswer:
+    """A request without an answer, or with one that cannot be read.
 
     Attributes:
         operation: method and path, ids left out.
-        host: who did not answer.
+        host: the one that was asked.
         reason: a sentence about the host, without its subject.
         remedy: what the user can do.
     """
@@ -110,14 +110,14 @@ class Mishap:
 
     @property
     def may_be_its_size(self) -> bool:
-        """True: it might have been given up, or broken off, for being too long."""
+        """True: a gateway may have dropped it for its size."""
         return True
 
     def __str__(self) -> str:
         return f"{self.operation} failed: {self.host} {self.reason}"
 
 
-Failure = Refusal | Mishap
+Failure = Refusal | NoAnswer
 
 
 class Refused(SourceBrokePromise):
@@ -167,7 +167,7 @@ def misshapen(operation: str, answer: Answer, reason: str, conceal: Conceal) -> 
 
 def error_of(failure: Failure, organization: str, now: datetime) -> AuditEtlError:
     """The error to raise once `failure` of an API operation is final."""
-    if isinstance(failure, Mishap):
+    if isinstance(failure, NoAnswer):
         return SourceUnavailable(f"organisation {organization}: {failure}; {failure.remedy}")
     cause = Refused(failure, organization)
     error: AuditEtlError = cause
@@ -177,7 +177,7 @@ def error_of(failure: Failure, organization: str, now: datetime) -> AuditEtlErro
         error = _rate_limited(failure, organization, now)
     elif failure.status in {407, 408} or failure.status >= 500:
         error = SourceUnavailable(
-            f"organisation {organization}: {failure}; it went on for too long, the next run tries "
+            f"organisation {organization}: {failure}; retried until the limit, the next run tries "
             "again"
         )
     if error is not cause:

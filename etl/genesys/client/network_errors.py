@@ -11,14 +11,14 @@ import requests
 import urllib3
 
 from etl.errors import ConfigurationError
-from etl.genesys.client.failures import Mishap, shortened
+from etl.genesys.client.failures import NoAnswer, shortened
 
 
-def mishap_of(operation: str, url: str, error: OSError) -> Mishap:
-    """What to tell of a request that came to nothing. Of `url`, only the host is told.
+def no_answer_of(operation: str, url: str, error: OSError) -> NoAnswer:
+    """Explain a request without an answer. Only the host of `url` is shown.
 
     Raises:
-        ConfigurationError: it is our environment that is at fault.
+        ConfigurationError: a setting of our environment causes it.
     """
     host = urlsplit(url).hostname or "the host"
     if isinstance(error, requests.exceptions.InvalidSchema | requests.exceptions.InvalidURL):
@@ -27,16 +27,16 @@ def mishap_of(operation: str, url: str, error: OSError) -> Mishap:
         ) from None
     if not isinstance(error, requests.RequestException):
         raise _unreadable_bundle() from None
-    _require_files(_root_of(error))
-    reason, remedy = _told(error)
-    return Mishap(operation, host, reason, remedy)
+    _require_files(_root_cause(error))
+    reason, remedy = _reason_and_remedy(error)
+    return NoAnswer(operation, host, reason, remedy)
 
 
-#: A variable that Python has TLS write its keys by.
+#: The variable that makes Python write TLS keys to a file.
 _KEY_LOG: Final = "SSLKEYLOGFILE"
 
 
-#: What OpenSSL says of a file that holds no certificate, and of an answer that is no TLS.
+#: OpenSSL's reasons for a file without a certificate, and for an answer that is not TLS.
 _NO_CERTIFICATE: Final = "NO_CERTIFICATE_OR_CRL_FOUND"
 _NO_TLS: Final = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"})
 
@@ -53,7 +53,7 @@ def _require_files(root: BaseException) -> None:
 
 
 def _unreadable_bundle() -> ConfigurationError:
-    """What to say of the certificates that `requests` takes, which cannot be read."""
+    """Return the error for a CA bundle that cannot be read."""
     names = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
     named = next((f"{name}: {os.environ[name]}" for name in names if os.getenv(name)), "certifi")
     return ConfigurationError(
@@ -62,19 +62,19 @@ def _unreadable_bundle() -> ConfigurationError:
     )
 
 
-#: How `http.client` tells of a proxy that does not connect us: its status, and its own words.
+#: The text of `http.client` for a proxy that refuses CONNECT, with its status.
 _TUNNEL: Final = re.compile(r"Tunnel connection failed: (\d{3})")
 
 
-def _told(error: requests.RequestException) -> tuple[str, str]:
-    """What happened, about the host, and what to do about it."""
-    root = _root_of(error)
+def _reason_and_remedy(error: requests.RequestException) -> tuple[str, str]:
+    """Return what happened, with the host as its subject, and a remedy."""
+    root = _root_cause(error)
     if isinstance(error, requests.exceptions.ProxyError):
-        return _of_proxy(root)
+        return _proxy_failure(root)
     network = "see the network, and HTTPS_PROXY if this machine needs a proxy"
     match root:
         case ssl.SSLError():
-            return _of_server(root)
+            return _server_tls(root)
         case socket.gaierror():
             return "has no address", "check the region, and HTTPS_PROXY if this machine needs one"
         case TimeoutError():
@@ -85,31 +85,31 @@ def _told(error: requests.RequestException) -> tuple[str, str]:
             return "broke off its answer, or gave one that is not HTTP", network
 
 
-def _root_of(error: BaseException) -> BaseException:
-    """What began it: of an error of TLS behind a proxy, urllib3 keeps that as an argument alone."""
+def _root_cause(error: BaseException) -> BaseException:
+    """Return the first cause. urllib3 keeps a TLS error behind a proxy only as an argument."""
     while (inner := error.__cause__ or error.__context__) is not None:
         error = inner
     inner = error.args[0] if isinstance(error, urllib3.exceptions.SSLError) else None
     return inner if isinstance(inner, ssl.SSLError) else error
 
 
-def _of_server(root: ssl.SSLError) -> tuple[str, str]:
-    """What is wrong with the TLS of the organisation, or of what stands before it."""
+def _server_tls(root: ssl.SSLError) -> tuple[str, str]:
+    """Explain a TLS error of the organisation, or of a firewall in front of it."""
     if root.reason in _NO_TLS:
         return "speaks no TLS there", (
             "write http:// only for a simulator on this machine; else correct the port, or "
             "HTTPS_PROXY"
         )
-    return f"cannot be trusted: {_of_tls(root)}", (
+    return f"cannot be trusted: {_tls_reason(root)}", (
         "if a private CA signs on the way, as a proxy's or a firewall's, set "
         "REQUESTS_CA_BUNDLE to a file with its certificate"
     )
 
 
-def _of_proxy(root: BaseException) -> tuple[str, str]:
-    """What a proxy, or the way to it, has come to."""
+def _proxy_failure(root: BaseException) -> tuple[str, str]:
+    """Explain a failure of the proxy, or of the way to it."""
     if isinstance(root, ssl.SSLError):
-        return f"cannot be asked, for the proxy cannot be trusted: {_of_tls(root)}", (
+        return f"cannot be asked, for the proxy cannot be trusted: {_tls_reason(root)}", (
             "set REQUESTS_CA_BUNDLE to a file with the CA of the proxy, or write http:// in "
             "HTTPS_PROXY if it takes no TLS"
         )
@@ -127,7 +127,7 @@ def _of_proxy(root: BaseException) -> tuple[str, str]:
     )
 
 
-def _of_tls(error: ssl.SSLError) -> str:
-    """What is wrong with a certificate, or with the TLS before one."""
+def _tls_reason(error: ssl.SSLError) -> str:
+    """Return the reason of a TLS error on one line."""
     words = getattr(error, "verify_message", "") or error.reason or "TLS failed"
     return shortened(str(words))

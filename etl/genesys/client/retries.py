@@ -1,10 +1,10 @@
-"""How long to wait, and for what: every number of the client's in one value."""
+"""Timeouts, retries and polling: all the client's numbers in one value."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from etl.genesys.client.failures import Failure, Mishap
+from etl.genesys.client.failures import Failure, NoAnswer
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class Patience:
         outage_pauses: seconds between attempts while a host that did answer is down, one for each
             `outage_step` of the outage, the last to its end. These are the vendor's own SDK's.
         outage_step: seconds after which the next of `outage_pauses` counts.
-        outage_seconds: after which an outage is given up.
+        outage_seconds: length of an outage after which a request fails.
         brief_tries: attempts at a request that fails with 408, 500 or another unusual server error,
             or whose answer is JSON but not what the contract promises.
         rate_seconds: no request waits longer for the rate limit, all its waits added up; the
@@ -31,7 +31,7 @@ class Patience:
         poll_growth: by what each further pause is longer.
         poll_pause_max: seconds that no pause is longer than.
         poll_first_max: seconds that no first pause is longer than, however slow queries are.
-        poll_seconds: of waiting after which a query is given up.
+        poll_seconds: of waiting after which a query fails.
     """
 
     connect_seconds: float = 10.0
@@ -98,7 +98,7 @@ class Retries:
             failure: what the last attempt came to.
             answered: whether the host has ever answered this client.
         """
-        if isinstance(failure, Mishap):
+        if isinstance(failure, NoAnswer):
             return self._in_outage() if answered else self._at_first()
         if failure.status == 429:
             return self._rate_limited(failure.retry_after)

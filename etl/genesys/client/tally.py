@@ -1,4 +1,4 @@
-"""How many requests a piece of work has cost, whichever threads it is done in."""
+"""Count the requests of a piece of work, in all its threads."""
 
 import threading
 from collections.abc import Iterator
@@ -40,7 +40,7 @@ def tallied(tally: Tally) -> Iterator[None]:
 
 
 def count_request() -> None:
-    """Count a request for whoever tallies here."""
+    """Count a request in the current tally, if there is one."""
     tally = _TALLY.get()
     if tally is not None:
         tally.add()

@@ -1,7 +1,7 @@
-"""Requests that carry the token, keep to the rate budget and survive what passes.
+"""Requests with the token, within the rate budget, and with retries.
 
-An operation is tried again while it may yet succeed, a POST like a GET: a query that is created
-twice costs a request, not correctness. What is given up becomes an error of `etl.errors`.
+A POST is retried like a GET: a query that is created twice costs a request, not correctness. The
+last failure becomes an error of `etl.errors`.
 """
 
 import json
@@ -23,7 +23,7 @@ from etl.genesys.client.exchange import Call, Exchange
 from etl.genesys.client.failures import (
     Answer,
     Failure,
-    Mishap,
+    NoAnswer,
     Refusal,
     Refused,
     error_of,
@@ -105,7 +105,7 @@ class Transport:
             ),
             after_rate_limit=self.budget.refused,
         )
-        if isinstance(outcome, Refusal | Mishap):
+        if isinstance(outcome, Refusal | NoAnswer):
             raise error_of(outcome, self.organization, self.clock.now())
         return outcome
 
@@ -113,7 +113,7 @@ class Transport:
         """Hold a token that is good for some time yet; see `call` for the errors."""
         self._tokens.current()
 
-    def sign_in_anew(self) -> None:
+    def renew_token(self) -> None:
         """Fetch another token than the one at hand; see `call` for the errors."""
         self._tokens.renew()
 
@@ -135,10 +135,10 @@ class Transport:
         heavy = 0
         while True:
             outcome = attempt(heavy)
-            if not isinstance(outcome, Refusal | Mishap):
+            if not isinstance(outcome, Refusal | NoAnswer):
                 return outcome
             heavy += outcome.may_be_its_size
-            answered = isinstance(outcome, Mishap) and outcome.host in self._answered
+            answered = isinstance(outcome, NoAnswer) and outcome.host in self._answered
             seconds = retries.pause_after(outcome, answered=answered)
             if seconds is None:
                 return outcome
@@ -175,7 +175,7 @@ class Transport:
     def _exchange(self, base: str, call: Call, auth: AuthBase) -> Answer | Failure:
         began = time.monotonic()
         outcome = self.exchange.send(base, call, auth)
-        status = None if isinstance(outcome, Mishap) else outcome.status
+        status = None if isinstance(outcome, NoAnswer) else outcome.status
         self.tell(Requested(call.operation, status, time.monotonic() - began))
         return outcome
 
@@ -214,7 +214,7 @@ class Transport:
 
     def _fetch_token(self) -> Token:
         outcome = self._persist(lambda _: self._attempt_token(), after_rate_limit=self.clock.wait)
-        if isinstance(outcome, Refusal | Mishap):
+        if isinstance(outcome, Refusal | NoAnswer):
             raise self._login_error(outcome)
         self.budget.forget()
         return outcome
@@ -273,8 +273,8 @@ def _is_json(body: bytes) -> bool:
     return True
 
 
-def _no_json(call: Call, host: str, answer: Answer) -> Mishap:
-    return Mishap(
+def _no_json(call: Call, host: str, answer: Answer) -> NoAnswer:
+    return NoAnswer(
         call.operation,
         host,
         f"answered {answer.status} with something other than JSON",

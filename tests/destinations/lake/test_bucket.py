@@ -25,9 +25,9 @@ from etl.destinations.lake.bucket import END_BYTES, PATIENCE, READ_AHEAD, Bucket
 from etl.destinations.lake.columns import COLUMNS
 from etl.destinations.lake.layout import MARKER
 from etl.destinations.lake.local_storage import LocalStorage
-from etl.destinations.lake.refusals import StoreError
 from etl.destinations.lake.remote_file import RemoteFile
 from etl.destinations.lake.storage import ObjectStorage, storage_of, translated
+from etl.destinations.lake.store_errors import StoreError
 from etl.errors import ConfigurationError, DestinationUnavailable, LeaseHeld
 from tests.support import buckets
 from tests.support.faulty_object_store import Answer, Fault, Store, cut, meddled, says, xml

@@ -21,8 +21,8 @@ import pytest
 from etl.app import clock
 from etl.destinations.lake import reading
 from etl.destinations.lake.bucket import Bucket, Patience
-from etl.destinations.lake.refusals import StoreError
 from etl.destinations.lake.storage import ObjectStorage
+from etl.destinations.lake.store_errors import StoreError
 from etl.errors import ConfigurationError, DestinationUnavailable
 from tests.support.authorities import Authority
 from tests.support.database_servers import free_port

@@ -175,7 +175,7 @@ def test_a_sign_in_confirms_it_unless_a_cache_answers(
     with connected(server, time) as api:
         api.sign_in()
         confirmed = api.transport.exchange.time.confirmations
-        api.transport.sign_in_anew()
+        api.transport.renew_token()
 
         assert api.transport.exchange.time.now() == NOON + hours * HOUR
         assert api.transport.exchange.time.confirmations == confirmed + (not headers)
