@@ -5,44 +5,34 @@ setting. It holds nothing that the ledger could tell.
 """
 
 import gc
-import os
 import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from functools import partial
-from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Protocol, Self
-from urllib.parse import unquote
+from typing import Final, Protocol, Self
 
 import sqlalchemy as sa
 
 from etl.config import Settings
-from etl.config.urls import default_ledger
 from etl.database import schema
 from etl.database.engine import open_engine
 from etl.database.errors import name_of
 from etl.database.versions import require_schema, schema_version
 from etl.destinations import AnyDestination
-from etl.destinations.sql.destination import SqlDestination
-from etl.destinations.trials import temporary_folder
-from etl.errors import ConfigurationError, DestinationUnavailable, SchemaBehind
+from etl.destinations.kinds import kind_of
+from etl.errors import ConfigurationError, SchemaBehind
 from etl.genesys.client.auth import OAuthClient
 from etl.genesys.client.clock import Clock
 from etl.genesys.client.events import Event, to_nobody
 from etl.genesys.query import AuditSource, connect
-from etl.ledger import identities
 from etl.ledger.leases import LEASE_TIMING, LeaseTiming, Shared
 from etl.ledger.processes import this_process
 from etl.ledger.receipts import Ledger
 from etl.model import Discrepancy, Late, Stream
-
-if TYPE_CHECKING:
-    from etl.destinations.lake.storage import Storage
-
 
 #: After how many new objects Python looks for circles among them: by itself it looks at the rows
 #: of each page several times, which hold none and are freed without it.
@@ -61,31 +51,6 @@ def clock() -> datetime:
 def monotonic() -> float:
     """Seconds since some instant, whatever is done to the clock."""
     return time.clock_gettime(_ELAPSED)
-
-
-def _make_folder(lake: Path) -> None:
-    """Make a local lake's folder, for its owner only: its state may lie there."""
-    try:
-        lake.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise DestinationUnavailable(
-            f"the lake {lake} cannot be made: {error.strerror}; check the folders above it"
-        ) from None
-
-
-def _require_moved(state: Path) -> None:
-    """Return unless the state lies where earlier versions put it, which took `%41` for `A`.
-
-    Raises:
-        ConfigurationError: it does; the message has the way out.
-    """
-    before = Path(unquote(str(state)))
-    if before != state and before.exists() and not state.exists():
-        raise ConfigurationError(
-            f"the ledger of this lake is in {before}, where an earlier audit-etl has put it, and "
-            f"belongs in {state}: stop every audit-etl, then move it there, and {before}-wal too "
-            "if there is one"
-        )
 
 
 class Observer(Protocol):
@@ -111,6 +76,7 @@ class App:
 
     Attributes:
         settings: what the configuration says.
+        place: where audits go, which need not be open.
         now: this machine's clock.
         monotonic: seconds since some instant, by which lengths of time are measured.
         stop: once set, every pause ends and work stops between two pages.
@@ -131,6 +97,7 @@ class App:
         timing: LeaseTiming = LEASE_TIMING,
     ) -> None:
         self.settings = settings
+        self.place = kind_of(settings.destination)(settings.destination, settings.partition)
         self.now = now
         self.monotonic = monotonic
         self.stop = stop
@@ -142,7 +109,6 @@ class App:
         self._to_close = ExitStack()
         self._sources: dict[str, AuditSource] = {}
         self._engine: sa.Engine | None = None
-        self._storage: Storage | None = None
         self._told: set[tuple[str, ...]] = set()
 
     def __enter__(self) -> Self:
@@ -162,10 +128,7 @@ class App:
         """The state database, which is the destination too if that is SQL."""
         with self._lock:
             if self._engine is None:
-                if lake := self.local_lake():
-                    if self.settings.ledger == default_ledger(self.settings.destination):
-                        _require_moved(self.file())
-                    _make_folder(lake)
+                self.place.make_ready(self.settings.ledger)
                 self._engine = open_engine(self.settings.ledger, self.settings.connections)
                 self._to_close.callback(self._engine.dispose)
             return self._engine
@@ -186,16 +149,7 @@ class App:
         """
         self.prepare()
         self.require_identity()
-        if not self.is_lake():
-            return SqlDestination(self.engine, self.now)
-        from etl.destinations.lake.layout import require_partition
-        from etl.destinations.lake.parquet import ParquetDestination
-        from etl.destinations.lake.storage import translated
-
-        storage = self.storage()
-        with translated(storage):
-            require_partition(storage.files(), self.settings.partition)
-        return ParquetDestination(storage, self.engine, self.settings.partition, self.now)
+        return self.place.open(self.engine, self.now)
 
     def require_identity(self) -> None:
         """Return if the receipts are about the destination that the configuration names.
@@ -204,23 +158,7 @@ class App:
             ConfigurationError: they are not; the message has the ways out.
             DestinationUnavailable: it cannot be reached.
         """
-        if not self.is_lake():
-            identities.require_tables(self.engine)
-            return
-        from etl.destinations.lake.binding import Binding
-
-        Binding(self.storage(), self.engine, self.now).require()
-
-    def storage(self) -> "Storage":
-        """The files of the lake that the configuration names, by one client for all threads."""
-        from etl.destinations.lake.storage import storage_of
-
-        with self._lock:
-            if self._storage is None:
-                digest = sha256(self.settings.destination.encode()).hexdigest()[:12]
-                scratch = temporary_folder() / f"audit-etl-{os.getuid()}-{digest}"
-                self._storage = storage_of(self.settings.destination, os.environ, scratch)
-            return self._storage
+        self.place.require_identity(self.engine, self.now)
 
     def prepare(self) -> None:
         """Make the tables of an SQLite file; on a server, make sure that they are there."""
@@ -248,10 +186,6 @@ class App:
         migration.upgrade(self.engine)
         return before, schema_version(self.engine)
 
-    def is_lake(self) -> bool:
-        """Whether audits go to Parquet files, and progress to a database of its own."""
-        return self.settings.destination.startswith("parquet")
-
     def dialect(self) -> str:
         """SQLAlchemy's name for the kind of the state database."""
         return sa.make_url(self.settings.ledger).get_backend_name()
@@ -259,11 +193,6 @@ class App:
     def is_embedded(self) -> bool:
         """Whether the tables are in an SQLite file, which this program makes and migrates."""
         return self.dialect() == "sqlite"
-
-    def local_lake(self) -> Path | None:
-        """The folder of a lake on a local file system."""
-        scheme, _, path = self.settings.destination.partition("://")
-        return Path(path) if scheme == "parquet" else None
 
     def file(self) -> Path:
         """The SQLite file of the state, if it is one."""

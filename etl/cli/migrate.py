@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 import click
 
-from etl.app import App
 from etl.cli.shared import app_of, common_options, print_json
 from etl.database.errors import name_of
 from etl.operations import recognition
@@ -35,7 +34,7 @@ def migrate_command(
     with app_of(context, config_path, verbose=verbose) as app:
         before, after = app.migrate()
         place = name_of(app.engine)
-        files = _files_by_lack(app) if app.is_lake() else Counter()
+        files = app.place.files_by_lack()
         if not as_json:
             _show(place, before, after, files)
         adopted = []
@@ -57,12 +56,6 @@ def _show(
         click.echo(f"{place} went from schema {before or 'nothing'} to {after}")
     for names, count in files.items():
         click.echo(_needs(names, count))
-
-
-def _files_by_lack(app: App) -> Counter[tuple[str, ...]]:
-    from etl.destinations.lake.reading import files_by_lack
-
-    return files_by_lack(app.storage())
 
 
 def _needs(names: Sequence[str], count: int) -> str:

@@ -14,7 +14,7 @@ from etl import schedules
 from etl.app import App
 from etl.cli.coverage import LEGEND, line_of_days, plot
 from etl.cli.shared import age, app_of, common_options, print_json, print_table
-from etl.config.urls import masked
+from etl.database.urls import masked
 from etl.errors import DestinationUnavailable
 from etl.ledger import lateness, status
 from etl.ledger.lateness import LateArrivals

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from etl.config.sources import Document, Given, Key
-from etl.config.urls import masked
+from etl.database.urls import masked
 
 
 def exposed(

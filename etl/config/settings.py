@@ -20,7 +20,7 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
-from etl.config import urls, values
+from etl.config import values
 from etl.config.organizations import (
     DEFAULT,
     FROZEN,
@@ -28,6 +28,8 @@ from etl.config.organizations import (
     Otherwise,
     require_credentials,
 )
+from etl.database import urls
+from etl.destinations.kinds import KINDS, canonical, kind_of
 from etl.errors import ConfigurationError
 from etl.model import BACKFILL, MANUAL
 from etl.window import WINDOW_MAX, WINDOW_MIN, floor_second, format_duration, iso_utc
@@ -103,9 +105,7 @@ class Settings(BaseModel):
 
     destination: str = Field(
         default="sqlite:///audits.db",
-        description="Where audits go: an SQLAlchemy URL (sqlite:///FILE, "
-        "postgresql+psycopg://USER@HOST/DATABASE, mysql+pymysql://USER@HOST/DATABASE) or a lake "
-        "of Parquet files (parquet:///FOLDER, parquet+s3://BUCKET/PREFIX).",
+        description=f"Where audits go, a URL: {', '.join(KINDS)}.",
     )
     ledger: Annotated[
         str,
@@ -172,7 +172,7 @@ class Settings(BaseModel):
     @field_validator("destination")
     @classmethod
     def _reachable_by_url(cls, destination: str) -> str:
-        return urls.destination_url(destination)
+        return canonical(destination)
 
     @field_validator("ledger")
     @classmethod
@@ -181,9 +181,9 @@ class Settings(BaseModel):
         if destination is None:  # it is wrong, and reported as such
             return ledger
         if not ledger:
-            return urls.default_ledger(destination)
+            return kind_of(destination).default_ledger(destination)
         ledger = urls.ledger_url(ledger)
-        if urls.is_database(destination) and ledger != destination:
+        if kind_of(destination).holds_ledger and ledger != destination:
             raise ValueError(
                 "must be left out or equal the destination if that is SQL: audits and watermark "
                 "are committed together"
@@ -216,13 +216,13 @@ class Settings(BaseModel):
         if len({schedule.name for schedule in schedules}) < len(schedules):
             raise ValueError("has two schedules of one name")
         destination = info.data.get("destination", "")
-        if destination and not urls.is_database(destination):
-            for schedule in schedules:
-                if schedule.early:
-                    raise ValueError(
-                        f"{schedule.name}: early = true is for SQL only, since each audit would "
-                        "cost a lake a whole file; leave it out"
-                    )
+        no_early = kind_of(destination).no_early if destination else ""
+        for schedule in schedules if no_early else ():
+            if schedule.early:
+                raise ValueError(
+                    f"{schedule.name}: early = true is not for this destination, since {no_early}; "
+                    "leave it out"
+                )
         return schedules
 
     def organization(self, name: str) -> OrganizationSettings:

@@ -16,7 +16,7 @@ from etl.errors import AuditEtlError, DestinationUnavailable, LeaseHeld, RateLim
 from etl.ledger import leases
 from etl.ledger.leases import Lease
 from etl.model import Receipt, Stream
-from etl.operations import export, tail
+from etl.operations import early, export
 
 _LOG = logging.getLogger(__name__)
 
@@ -95,7 +95,7 @@ class Worker:
                         return
             if self._early.is_set():
                 self._early.clear()
-                tail.load_visible(self._app, self._organization)
+                early.load_visible(self._app, self._organization)
         except Stopped:
             raise
         except AuditEtlError as error:

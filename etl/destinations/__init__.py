@@ -2,17 +2,19 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import date, datetime
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
-import sqlalchemy as sa
-
-from etl.ledger.receipts import Ledger
 from etl.model import PendingReceipt, Receipt, Stream
-from etl.records import Batch
 from etl.window import Window
 
+if TYPE_CHECKING:  # the configuration imports this package, and these take longer than a command
+    import sqlalchemy as sa
+
+    from etl.ledger.receipts import Ledger
+    from etl.records import Audit, Batch
+
 #: Raises, in a transaction that writes, if the process has lost the right to commit it.
-Fence = Callable[[sa.Connection], None]
+Fence = Callable[["sa.Connection"], None]
 
 
 class Held(NamedTuple):
@@ -35,11 +37,9 @@ Prepared = TypeVar("Prepared")
 class Destination(Protocol[Prepared]):
     """A place that holds each audit once, and knows how far it is sure."""
 
-    ledger: Ledger
-    #: Whether only one process may load at a time, whatever the stream.
-    one_writer: bool
+    ledger: "Ledger"
 
-    def prepared(self, batch: Batch) -> Prepared:
+    def prepared(self, batch: "Batch") -> Prepared:
         """The batch as `load` takes it; called as soon as it is there, by another thread."""
         ...
 
@@ -108,3 +108,16 @@ class Destination(Protocol[Prepared]):
 
 #: One of which it need not be known how it takes a batch.
 AnyDestination = Destination[Any]
+
+
+@runtime_checkable
+class LoadsEarly(Protocol):
+    """A destination that also takes audits before a window brings them."""
+
+    def load_early(self, organization: str, audits: "Iterable[Audit]") -> int:
+        """Insert audits that no window has brought yet; give how many were absent.
+
+        They are there once, marked as early, and no receipt is about them. The window that shows
+        one of them puts its own record in the place of this one.
+        """
+        ...

@@ -82,7 +82,7 @@ def look(app: App) -> Condition:
     limit = app.settings.max_behind
     try:
         _require_tables(app)
-        _reach_files(app)
+        app.place.reach()
         return Condition(
             max_behind=limit,
             streams=tuple(_stream(app, stream) for stream in app.streams()),
@@ -98,17 +98,6 @@ def _require_tables(app: App) -> None:
     if app.new_file() is not None:
         raise SchemaBehind("there are no tables yet: the first run makes them")
     require_schema(app.engine)
-
-
-def _reach_files(app: App) -> None:
-    """Ask a lake's storage for something; it need not be there."""
-    if not app.is_lake():
-        return
-    from etl.destinations.lake.storage import translated
-
-    storage = app.storage()
-    with translated(storage):
-        storage.reach()
 
 
 def _stream(app: App, stream: Stream) -> StreamCondition:

@@ -1,6 +1,5 @@
 """What `check` looks at before the first run: one finding for each thing that can be wrong."""
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -53,9 +52,10 @@ def check(app: App) -> Iterator[Finding]:
 
 
 def _destination(app: App) -> Iterator[Finding]:
-    if app.is_lake():
-        yield _finding("lake", lambda: _lake(app))
-    yield _finding("ledger" if app.is_lake() else "destination", lambda: _reach(app))
+    for about, look in app.place.checks():
+        yield _finding(about, look)
+    ledger = "destination" if app.place.holds_ledger else "ledger"
+    yield _finding(ledger, lambda: _reach(app))
     yield from _told("encryption", lambda: _encryption(app))
     yield from _told("limits", lambda: _limits(app))
     schema = _finding("schema", lambda: _schema(app))
@@ -92,9 +92,9 @@ def _told(about: str, look: Callable[[], str | None]) -> Iterator[Finding]:
 
 @contextmanager
 def _left_as_it_was(app: App) -> Iterator[None]:
-    """Remove the folder of a local lake afterwards if only this look has made it."""
-    lake = app.local_lake()
-    missing = [] if lake is None else [p for p in (lake, *lake.parents) if not p.exists()]
+    """Remove the folder of a destination afterwards if only this look has made it."""
+    place = app.place.folder
+    missing = [] if place is None else [p for p in (place, *place.parents) if not p.exists()]
     try:
         yield
     finally:
@@ -164,37 +164,21 @@ def _claims(app: App) -> Iterator[Finding]:
             )
 
 
-def _lake(app: App) -> str:
-    from etl.destinations.lake.layout import require_partition
-    from etl.destinations.lake.storage import translated
-
-    storage = app.storage()
-    with translated(storage):
-        files = storage.files()
-        require_partition(files, app.settings.partition)
-        left = storage.try_writing()
-    said = f"{storage.name} holds {len(files)} files, and takes others"
-    return f"{said}; {left}" if left else said
-
-
 def _reach(app: App) -> str:
     new = app.new_file()
     if new is None:
         with reading(app.engine) as connection:
             connection.exec_driver_sql("SELECT 1")
         return f"{name_of(app.engine)} answers"
-    if new.parent == app.local_lake():
-        return f"{new} will be made in the lake"
+    if new.parent == app.place.folder:
+        return f"{new} will be made in the {app.place.noun}"
     trials.try_new_file(new)
     return f"{new} can be made"
 
 
 def _encryption(app: App) -> str | None:
-    found = [None if app.is_embedded() else connections.caveat(app.engine.url)]
-    if app.is_lake() and app.local_lake() is None:
-        from etl.destinations.lake import access
-
-        found.append(access.caveat(os.environ))
+    ledger = None if app.is_embedded() else connections.caveat(app.engine.url)
+    found = (ledger, app.place.caveat())
     return "; ".join(text for text in found if text) or None
 
 
@@ -212,7 +196,7 @@ def _write(app: App) -> str:
     if schema_version(app.engine) is None:
         trials.try_file(app.engine)
         return "tables can be made"
-    trials.try_tables(app.engine, app.now(), audits=not app.is_lake())
+    trials.try_tables(app.engine, app.now(), audits=app.place.holds_ledger)
     return "a row of each table was inserted, updated and deleted, and that undone"
 
 
@@ -228,7 +212,7 @@ def _temporary() -> str:
 
 def _room(app: App) -> str | None:
     """Of the disks of this machine that a run writes to."""
-    places = [trials.temporary_folder(), app.local_lake()]
+    places = [trials.temporary_folder(), app.place.folder]
     if app.is_embedded():
         places.append(app.file().absolute().parent)
     return trials.short_of_room(place for place in places if place is not None and place.is_dir())

@@ -118,7 +118,7 @@ def run(
 
     def export(stream: Stream) -> Iterator[Receipt]:
         source = _signed_in(app, stream.organization)
-        lease_name = WRITER if destination.one_writer else str(stream)
+        lease_name = WRITER if app.place.one_writer else str(stream)
         with _held(app, lease_name, wait) as fence:
             _take_back(app, stream, source, fence)
             watermark = app.ledger.begin(stream, _begin(app, stream, source), source.now())
@@ -153,7 +153,7 @@ def backfill(
 
     def export(stream: Stream) -> Iterator[Receipt]:
         _require_past(app, span, stream)
-        with _held(app, WRITER if destination.one_writer else None, wait) as fence:
+        with _held(app, WRITER if app.place.one_writer else None, wait) as fence:
             job = _job(app, stream, destination, BACKFILL, fence, watch)
             yield from pipeline.backfill(job, span)
 
@@ -183,7 +183,7 @@ def verify(
 
     def export(stream: Stream) -> Iterator[Verdict]:
         _require_past(app, span, stream)
-        needs_lease = repair and destination.one_writer
+        needs_lease = repair and app.place.one_writer
         found: deque[Verdict] = deque()
         with (
             _held(app, WRITER if needs_lease else None, wait) as fence,

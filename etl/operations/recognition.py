@@ -16,12 +16,11 @@ from typing import Final
 import sqlalchemy as sa
 
 from etl.app import App
-from etl.database.errors import name_of
 from etl.database.transactions import reading, transact
 from etl.errors import ConfigurationError, NotPermitted, SourceBrokePromise, SourceUnavailable
 from etl.genesys.query import AuditSource
 from etl.ledger import claims, identities, leases
-from etl.ledger.identities import CLIENT, LAKE, LEDGER, ORGANIZATION
+from etl.ledger.identities import CLIENT, ORGANIZATION
 from etl.ledger.leases import Lease
 from etl.model import WRITER, Stream
 from etl.window import iso_utc
@@ -173,50 +172,27 @@ def adopt(app: App) -> Iterator[str]:
         AuditEtlError: an organisation or the destination cannot be asked.
     """
     app.settings.require_credentials()
-    yield from _adopt_lake(app) if app.is_lake() else _adopt_tables(app)
+    yield from _adopt_destination(app)
     for name in app.settings.organizations:
         yield from _adopt_organization(app, name)
 
 
-def _adopt_lake(app: App) -> Iterator[str]:
-    from etl.destinations.lake.binding import Binding
-    from etl.destinations.lake.staging import Staging
-
-    storage = app.storage()
-    binding = Binding(storage, app.engine, app.now)
-    with _quiet(app, [WRITER]) as [lease], Staging(storage.staging) as staging:
-        restarted = binding.adopt(staging, lease.confirm)
-    if restarted is not None:
-        yield f"the lake {storage.name} and {name_of(app.engine)} now belong together"
-        yield from _restarts(restarted)
-
-
-def _adopt_tables(app: App) -> Iterator[str]:
+def _adopt_destination(app: App) -> Iterator[str]:
     try:
-        identities.require_tables(app.engine)
+        app.require_identity()
     except ConfigurationError:
-        pass
-    else:
-        return
-
-    def work(connection: sa.Connection) -> list[tuple[Stream, datetime]]:
-        lease.confirm(connection)
-        for kind in (LAKE, LEDGER):  # the lake's file names this ledger
-            identities.forget(connection, kind, "")
-        leases.forget(connection, WRITER)
-        return claims.restart(connection, None, app.now())
-
-    with _quiet(app, [WRITER]) as [lease]:
-        restarted = transact(app.engine, work)
-    yield f"{name_of(app.engine)} now keeps audits, and the progress of no lake"
-    yield from _restarts(restarted)
+        with _quiet(app, [WRITER]) as [lease]:
+            adopted = app.place.adopt(app.engine, app.now, lease.confirm)
+        if adopted is not None:
+            yield adopted.done
+            yield from _restarts(adopted.restarted)
 
 
 def _adopt_organization(app: App, name: str) -> Iterator[str]:
     source, now = app.source(name), app.now()
     told = _told(source, must_answer=True)
     streams = [stream for stream in app.ledger.streams() if stream.organization == name]
-    names = [WRITER] if app.is_lake() else [str(stream) for stream in streams]
+    names = [WRITER] if app.place.one_writer else [str(stream) for stream in streams]
 
     def work(connection: sa.Connection) -> tuple[str, list[tuple[Stream, datetime]]]:
         for lease in held:

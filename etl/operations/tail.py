@@ -3,7 +3,7 @@
 import itertools
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from difflib import get_close_matches
@@ -11,11 +11,8 @@ from math import floor
 from typing import Final, TypeVar
 
 from etl.app import App
-from etl.destinations import AnyDestination
-from etl.destinations.sql.destination import SqlDestination
 from etl.errors import (
     AuditEtlError,
-    ConfigurationError,
     NotPermitted,
     SourceBrokePromise,
     Stopped,
@@ -24,10 +21,7 @@ from etl.errors import (
 from etl.genesys.client.failures import Refused
 from etl.genesys.follower import RECENT, Ask, Follower, FollowOptions, follow
 from etl.genesys.realtime import RealtimePage
-from etl.operations.recognition import recognise
-from etl.operations.warnings import warn_of_unconfirmed
-from etl.records import read_records
-from etl.window import WINDOW_MIN, Window, floor_second, format_duration, spanning
+from etl.window import WINDOW_MIN, Window, floor_second, format_duration
 from etl.wire import REALTIME_DAYS
 
 _LOG = logging.getLogger(__name__)
@@ -43,9 +37,6 @@ REACH_MAX: Final = timedelta(days=REALTIME_DAYS) - timedelta(hours=1)
 #: The part of the share that rounds may take, and the part that finding late audits leaves free.
 ROUNDS_PART: Final = 0.6
 SPARE_PART: Final = 0.1
-#: Of the time since the watermark, so much is loaded early at most; with what share of the budget.
-EARLY_REACH: Final = timedelta(hours=1)
-EARLY_SHARE: Final = 0.2
 #: A request counts for a minute, and a part of a second for what was under way when it began.
 MINUTE_SECONDS: Final = 60.5
 #: Longer than that, so that what was waited for has passed, however the sum is rounded.
@@ -99,58 +90,9 @@ def related(app: App, organization: str | None, audit_id: str) -> tuple[bytes, .
     return app.source(_organization(app, organization)).recent.related(audit_id)
 
 
-def load_early(destination: AnyDestination, organization: str, records: Iterable[bytes]) -> int:
-    """Load records of the realtime query before a window brings them; give how many were new.
-
-    They are confirmed by the windows: see `SqlDestination.load_early`. Records that cannot be rows
-    are left to the window that shows them.
-
-    Raises:
-        ConfigurationError: the destination is a lake, where each of them would cost a whole file.
-        DestinationUnavailable: the database refused or lost the write.
-    """
-    if not isinstance(destination, SqlDestination):
-        raise ConfigurationError("audits can be loaded early into SQL only, not into a lake")
-    return destination.load_early(organization, read_records(records).audits)
-
-
-def load_visible(app: App, organization: str) -> int:
-    """Load early what is visible of the time since the watermarks; give how many were new.
-
-    A service that the realtime query does not know, or not for this client, is left out and told
-    of once: the windows bring it.
-
-    It costs two or three requests and one for each 500 audits, of no more than a fifth of the
-    organisation's rate budget. See `load_early`.
-
-    Raises:
-        Stopped: a signal asked to stop.
-        AuditEtlError: the organisation or the destination is away; what was loaded is kept.
-    """
-    recognise(app, organization)
-    streams = [stream for stream in app.streams() if stream.organization == organization]
-    marks = [app.ledger.watermark(stream) for stream in streams]
-    asking = _Asking(app, organization, EARLY_SHARE, left_out=_not_early)
-    services = [stream.service for stream in streams if stream.service is not None]
-    questions = asking.questions(services)
-    end = floor_second(asking.now())
-    start = max(end - EARLY_REACH, min((m.reached for m in marks if m), default=end))
-    wanted = frozenset(services) if services else None
-    destination = app.destination()
-    loaded = sum(
-        load_early(destination, organization, found)
-        for window in spanning(start, end)
-        for question in questions
-        for found in Follower(asking.of(question), start, wanted).scan(window)
-    )
-    for stream in streams:
-        warn_of_unconfirmed(app, stream)
-    return loaded
-
-
 def _followed(app: App, organization: str, request: TailRequest) -> Iterator[list[bytes]]:
     left_out = None if request.services else _not_followed
-    asking = _Asking(app, organization, request.share, left_out)
+    asking = Asking(app, organization, request.share, left_out)
     questions = asking.questions(request.services)
     wanted = frozenset(request.services) if request.services else None
     since = floor_second(min(request.since or asking.now(), asking.now()))
@@ -174,7 +116,7 @@ def _followed(app: App, organization: str, request: TailRequest) -> Iterator[lis
     yield from follow(followers, options)
 
 
-class _Asking:
+class Asking:
     """Asks one organisation's realtime query, no more often than its share allows.
 
     Args:
@@ -289,16 +231,6 @@ class _Asking:
             return request()
         finally:
             self._share.sent(at, self._source.requests - before)
-
-
-def _not_early(organization: str, service: str, why: object) -> None:
-    _LOG.warning(
-        "organisation %s: service %s is not loaded early, the others are, and its windows bring it "
-        "as ever: %s",
-        organization,
-        service,
-        why,
-    )
 
 
 def _not_followed(organization: str, service: str, why: object) -> None:

@@ -131,7 +131,6 @@ class Verifier(Generic[Prepared]):
         tell: Callable[[Verdict], None],
     ) -> None:
         self.ledger = destination.ledger
-        self.one_writer = destination.one_writer
         self._destination = destination
         self._repair = repair
         self._tell = tell

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from etl.config import Settings, load
-from etl.config.urls import masked
+from etl.database.urls import masked
 from etl.errors import ConfigurationError
 from tests.support.configurations import CREDENTIALS, IDS, LAKE_STATE, SECRET, from_environment
 

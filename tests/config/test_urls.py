@@ -103,7 +103,7 @@ TIMEOUT = "an SQLite file takes timeout=SECONDS alone: leave out"
 
 KNOWN = (
     "write one of sqlite:///FILE postgresql://USER@HOST/DATABASE mysql://USER@HOST/DATABASE "
-    "parquet:///DIR parquet+s3://BUCKET/PREFIX"
+    "parquet:///FOLDER parquet+s3://BUCKET/PREFIX"
 )
 
 

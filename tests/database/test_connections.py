@@ -357,9 +357,9 @@ def test_of_many_threads_none_opens_a_connection_beyond_the_bound(database_url: 
     ],
 )
 def test_several_servers_are_written_as_libpq_writes_them(url: str, read: str) -> None:
-    from etl.config.urls import destination_url
+    from etl.destinations.kinds import canonical
 
-    assert destination_url(url) == read
+    assert canonical(url) == read
 
 
 #: What a role or a database may set, and what must work as if it had not.

@@ -104,7 +104,7 @@ def test_what_was_removed_here_is_restored_and_not_late(
     new = load(place, asked(hours(0, 48), BEGIN + 3 * DAY), *shown)
     again = load(place, asked(hours(0, 48), BEGIN + 4 * DAY), *shown, record("later", 26))
 
-    lost = 2 if place.destination.one_writer else 1
+    lost = 2 if place.kind.one_writer else 1
     assert (new, again) == (lost + 1, 1)
     assert late_in(place) == [LateArrivals("ContactCenter", DAY, 2)]
     [told] = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
@@ -113,7 +113,7 @@ def test_what_was_removed_here_is_restored_and_not_late(
 
 def remove_second_day(place: Place, audit_id: str) -> None:
     """Remove an audit of the second day by hand; of a lake, the day's file."""
-    if place.destination.one_writer:
+    if place.kind.one_writer:
         files = Files(place)
         files.delete(files.path("2026-03-02"))
     else:

@@ -21,7 +21,7 @@ from etl.model import Receipt
 from etl.monitoring.condition import look
 from etl.monitoring.health import Monitor
 from etl.operations import export
-from etl.operations.tail import EARLY_REACH, load_early, load_visible
+from etl.operations.early import EARLY_REACH, load_early, load_visible
 from etl.simulator import CLIENT_ID, CLIENT_SECRET, AuditLog, Faults, Simulator
 from tests.support.daemons import until
 from tests.support.destination_contents import audits_in
@@ -325,5 +325,5 @@ def test_the_daemon_loads_early_when_such_a_schedule_fires(
 def test_a_lake_is_not_loaded_early(variables: dict[str, str], tmp_path: Path) -> None:
     lake = {"AUDIT_ETL_DESTINATION": f"parquet://{tmp_path / 'lake'}"}
 
-    with pytest.raises(ConfigurationError, match="early = true is for SQL only"):
+    with pytest.raises(ConfigurationError, match="early = true is not for this"):
         load(None, variables | lake)

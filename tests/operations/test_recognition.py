@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from etl.database import schema
 from etl.errors import AuditEtlError, ConfigurationError, SourceUnavailable
-from etl.operations import recognition, tail
+from etl.operations import early, recognition
 from etl.operations.recognition import Known, require_same, twins_of
 from etl.simulator import CLIENT_ID, CLIENT_SECRET, Faults
 from tests.support.commands import audit_etl, environment
@@ -307,7 +307,7 @@ def test_a_schedule_that_loads_early_does_not_load_another_organisation(
         stage.app(other.variables | destination(tmp_path)) as app,
         pytest.raises(ConfigurationError),
     ):
-        tail.load_visible(app, "default")
+        early.load_visible(app, "default")
     assert other.simulator.requests["realtime"] == 0
 
 

@@ -466,7 +466,7 @@ BUGS = [
     ),
     Bug(
         "early loading reaches before the watermark",
-        "etl/operations/tail.py",
+        "etl/operations/early.py",
         (
             (
                 "max(end - EARLY_REACH, min((m.reached for m in marks if m), default=end))",
@@ -1162,7 +1162,7 @@ BUGS = [
     ),
     Bug(
         "a part of a password passes for the host",
-        "etl/config/urls.py",
+        "etl/database/urls.py",
         (('    elif "@" in _USER', '    elif "@@" in _USER'),),
         ("tests/genesys/client/test_masking.py", "-k", "told_from_its_host"),
     ),
@@ -1722,8 +1722,8 @@ BUGS = [
     ),
     Bug(
         "the progress of a lake passes for that of tables",
-        "etl/app.py",
-        (("            identities.require_tables(self.engine)\n", ""),),
+        "etl/destinations/sql/place.py",
+        (("        identities.require_tables(engine)\n", ""),),
         (
             f"{LAKES}::test_tables_are_not_taken_for_the_lake_of_their_database_nor_the_other_way_round",
         ),
@@ -1757,7 +1757,7 @@ BUGS = [
     ),
     Bug(
         "another organisation's audits are loaded early",
-        "etl/operations/tail.py",
+        "etl/operations/early.py",
         (("    recognise(app, organization)\n", ""),),
         (f"{IDENTITY}::test_a_schedule_that_loads_early_does_not_load_another_organisation",),
     ),
@@ -1774,7 +1774,7 @@ BUGS = [
     ),
     Bug(
         "the last rows of an answer that fill no batch are lost",
-        "etl/operations/query.py",
+        "etl/destinations/sql/answering.py",
         (("        while rows:\n", "        while len(rows) == BATCH_ROWS:\n"),),
         ("tests/destinations/lake/test_edges.py::test_answers[sqlite-5]",),
     ),
@@ -1833,31 +1833,31 @@ BUGS = [
     ),
     Bug(
         "a question may call what PostgreSQL calls volatile",
-        "etl/operations/query.py",
+        "etl/destinations/sql/answering.py",
         (("        if found is not None:", "        if False:"),),
         (f"{QUESTIONS}test_a_question_can_do_nothing_but_read[postgresql]",),
     ),
     Bug(
         "a question may call what MariaDB alone knows",
-        "etl/operations/questions.py",
+        "etl/destinations/questions.py",
         (("    if unknown:", "    if False:"),),
         (f"{QUESTIONS}test_a_question_can_do_nothing_but_read[mariadb]",),
     ),
     Bug(
         "a question's comments are sent, which MariaDB executes",
-        "etl/operations/questions.py",
+        "etl/destinations/questions.py",
         (("    return _without_comments(question, tokens)", "    return question"),),
         (f"{QUESTIONS}test_a_question_can_do_nothing_but_read[mariadb]",),
     ),
     Bug(
         "a question reads any table",
-        "etl/operations/questions.py",
+        "etl/destinations/questions.py",
         (("and _folded(table.this) in known", "and known"),),
         (f"{QUESTIONS}test_a_question_can_change_nothing[sqlite]",),
     ),
     Bug(
         "a name that WITH gives later, or elsewhere, opens any table of that name",
-        "etl/operations/questions.py",
+        "etl/destinations/questions.py",
         (
             (
                 "around.expressions if around.recursive else around.expressions[:place]",
@@ -1895,7 +1895,7 @@ BUGS = [
     ),
     Bug(
         "another driver's scheme is not told which one to write",
-        "etl/config/urls.py",
+        "etl/database/urls.py",
         (
             (
                 '    near += [right for right in schemes if right == scheme.partition("+")[0]]'
@@ -2100,7 +2100,7 @@ BUGS = [
     ),
     Bug(
         "a colon without a port is taken for a bug",
-        "etl/config/urls.py",
+        "etl/database/urls.py",
         (('(f":{port}" if port else "")', '(":" + port)'),),
         ("tests/config/test_urls.py", "-k", "a_database_is_opened"),
     ),
@@ -2154,19 +2154,19 @@ BUGS = [
     ),
     Bug(
         "a socket of PostgreSQL's is taken for a host",
-        "etl/config/urls.py",
+        "etl/database/urls.py",
         (("|%2[Ff][^/?@]*", ""),),
         ("tests/database/test_connections.py", "-k", "as_libpq_writes"),
     ),
     Bug(
         "a parameter that an SQLite file has not is passed over",
-        "etl/config/urls.py",
+        "etl/database/urls.py",
         (('if name != "timeout":', "if not name:"),),
         ("tests/config/test_urls.py", "-k", "cannot_be_is_refused"),
     ),
     Bug(
         "a text that goes on after a new line is not the one that was looked at",
-        "etl/operations/questions.py",
+        "etl/destinations/questions.py",
         (
             ("_is_text(before) and _is_text(token)", "_is_text(before) and not token"),
             ('text += " " if token.start > end else ""', "text += question[end : token.start]"),
@@ -2175,13 +2175,13 @@ BUGS = [
     ),
     Bug(
         "IN with a table's name reads any table of SQLite's",
-        "etl/operations/questions.py",
+        "etl/destinations/questions.py",
         (('if any(part.args.get("field")', 'if any(part.args.get("fields")'),),
         (QUESTIONS + "test_a_question_can_do_nothing_but_read[sqlite]",),
     ),
     Bug(
         "a question shows the statements of other sessions",
-        "etl/operations/query.py",
+        "etl/destinations/sql/answering.py",
         (
             ("OR proname LIKE 'pg\\\\_%' \"\n", '"\n'),
             ("AND proname NOT IN ('pg_typeof', 'pg_size_pretty', 'pg_column_size')) ", ") "),
@@ -2244,7 +2244,7 @@ BUGS = [
     ),
     Bug(
         "a parameter whose name is percent-encoded is shown with its secret",
-        "etl/config/urls.py",
+        "etl/database/urls.py",
         (("unquote_plus(name).lower() in _HARMLESS", '"password" not in name'),),
         ("tests/config/test_secrets.py", "-k", "but_for_its_secrets"),
     ),
@@ -2315,7 +2315,7 @@ BUGS = [
     ),
     Bug(
         "the state of a lake is in another folder if its name has a percent",
-        "etl/config/urls.py",
+        "etl/destinations/lake/place.py",
         (('.replace("%", "%25")', ""),),
         ("tests/config/test_urls.py", "-k", "a_local_lake"),
     ),

@@ -13,9 +13,11 @@ import sqlalchemy as sa
 from etl.database import migration, schema
 from etl.database.engine import open_engine
 from etl.destinations import AnyDestination
+from etl.destinations.kinds import kind_of
 from etl.destinations.lake import binding
 from etl.destinations.lake.parquet import ParquetDestination
 from etl.destinations.lake.storage import storage_of
+from etl.destinations.place import Place as Kind
 from etl.destinations.sql.destination import SqlDestination
 from etl.records import Audit
 from tests.support import buckets
@@ -41,6 +43,11 @@ class Place:
     variables: Mapping[str, str]
     audits: Callable[..., list[Audit]]
     empty_files: Callable[[], None] = lambda: None
+
+    @property
+    def kind(self) -> type[Kind]:
+        """What is known of it without opening it."""
+        return kind_of(self.variables["AUDIT_ETL_DESTINATION"])
 
     def empty(self) -> None:
         """Take everything out, as if nothing had been loaded yet."""

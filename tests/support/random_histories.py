@@ -62,7 +62,7 @@ class History:
     def live(self) -> None:
         """Take some steps, then let every fault end and everything become visible."""
         steps = [self.run, self.run, self.backfill, self.die, self.meet, self.change, self.wait]
-        if self.world.place.destination.one_writer is False:
+        if not self.world.place.kind.one_writer:
             steps.append(self.race)
         for _ in range(self.rng.randint(4, 9)):
             step = self.rng.choice(steps)

@@ -84,7 +84,6 @@ class ParquetDestination:
         self, storage: Storage, engine: sa.Engine, partition: str, now: Callable[[], datetime]
     ) -> None:
         self.ledger = Ledger(engine)
-        self.one_writer = True
         self._storage = storage
         self._engine = engine
         self._inserter = Inserter(engine.dialect)

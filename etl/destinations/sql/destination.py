@@ -121,7 +121,6 @@ class SqlDestination:
 
     def __init__(self, engine: sa.Engine, now: Callable[[], datetime]) -> None:
         self.ledger = Ledger(engine)
-        self.one_writer = False
         self._engine = engine
         self._now = now
         self._inserter = Inserter(engine.dialect)

@@ -1,15 +1,16 @@
-"""The URLs of databases and lakes: which are understood, and how one is shown. Pure.
+"""The URLs of databases: which are understood, and how one is shown. Pure.
 
 SQLAlchemy is not asked, because importing it takes longer than most commands do.
 """
 
 import re
+from collections.abc import Collection, Iterable
 from difflib import get_close_matches
 from typing import Final
 from urllib.parse import unquote, unquote_plus
 
 #: Schemes of databases, and the driver that each is opened with.
-_DATABASES: Final = {
+DRIVERS: Final = {
     "sqlite": "sqlite",
     "postgresql+psycopg": "postgresql+psycopg",
     "postgresql": "postgresql+psycopg",
@@ -19,8 +20,8 @@ _DATABASES: Final = {
     "mariadb+pymysql": "mariadb+pymysql",
     "mariadb": "mariadb+pymysql",
 }
-_LOCAL_LAKE: Final = "parquet"
-_REMOTE_LAKE: Final = "parquet+s3"
+#: How they are written.
+FORMS: Final = ("sqlite:///FILE", "postgresql://USER@HOST/DATABASE", "mysql://USER@HOST/DATABASE")
 
 #: How much a scheme must look like another one for that to be suggested, 0 to 1.
 _ALIKE: Final = 0.7
@@ -59,31 +60,6 @@ _HARMLESS: Final = frozenset(
 )
 
 
-def destination_url(text: str) -> str:
-    """`text` with the scheme of the driver that we ship, if audits can go there.
-
-    Raises:
-        ValueError: they cannot; the message repeats nothing of the URL but its scheme, or what
-            an SQLite file has no parameter for.
-    """
-    scheme, rest = _parted(text, [*_DATABASES, _LOCAL_LAKE, _REMOTE_LAKE])
-    if scheme == _LOCAL_LAKE:
-        if not rest.startswith("/") or not rest.strip("/") or "?" in rest:
-            raise ValueError("a local lake is a folder's full path: parquet:///var/lib/audits")
-    elif scheme == _REMOTE_LAKE:
-        if rest.startswith(("/", "?")) or not rest:
-            raise ValueError("a remote lake needs a bucket: parquet+s3://bucket/prefix")
-        if "@" in rest or "?" in rest:
-            raise ValueError(
-                "a remote lake is written parquet+s3://bucket/prefix; credentials, region and "
-                "endpoint are taken from AWS_ACCESS_KEY_ID, AWS_REGION, AWS_ENDPOINT_URL_S3 and "
-                "the like"
-            )
-    else:
-        return _database_url(scheme, rest)
-    return f"{scheme}://{rest}"
-
-
 def ledger_url(text: str) -> str:
     """`text` with the scheme of the driver that we ship, if it names a database.
 
@@ -91,30 +67,7 @@ def ledger_url(text: str) -> str:
         ValueError: it does not; the message repeats nothing of the URL but its scheme, or what
             an SQLite file has no parameter for.
     """
-    return _database_url(*_parted(text, _DATABASES))
-
-
-def default_ledger(destination: str) -> str:
-    """Where progress is kept if no setting says so; `destination` is one of `destination_url`.
-
-    Raises:
-        ValueError: a remote lake has no such place.
-    """
-    scheme, _, rest = destination.partition("://")
-    if scheme == _REMOTE_LAKE:
-        raise ValueError(
-            "must be set, since a remote lake cannot hold it: for example "
-            "sqlite:////var/lib/audit-etl/ledger.db or postgresql+psycopg://USER@HOST/DATABASE"
-        )
-    if scheme != _LOCAL_LAKE:
-        return destination
-    folder = rest.rstrip("/").replace("%", "%25")  # a database's URL is decoded, a lake's is not
-    return f"sqlite:///{folder}/_state.db"
-
-
-def is_database(url: str) -> bool:
-    """Whether `url`, one of `destination_url`, is a database and not a lake."""
-    return url.partition("://")[0] in _DATABASES
+    return database_url(*parted(text, DRIVERS, FORMS))
 
 
 def masked(url: str) -> str:
@@ -128,7 +81,12 @@ def _parameter(found: re.Match[str]) -> str:
     return f"{before}{name}={shown}"
 
 
-def _parted(text: str, schemes: list[str] | dict[str, str]) -> tuple[str, str]:
+def parted(text: str, schemes: Collection[str], forms: Iterable[str]) -> tuple[str, str]:
+    """The scheme of a URL, and what follows `://`.
+
+    Raises:
+        ValueError: it is none of `schemes`; the message names `forms`, or the nearest scheme.
+    """
     scheme, colon, rest = text.strip().partition("://")
     if scheme.lower().startswith("jdbc:"):
         raise ValueError(
@@ -146,14 +104,11 @@ def _parted(text: str, schemes: list[str] | dict[str, str]) -> tuple[str, str]:
     known = scheme if re.fullmatch(r"[a-z0-9+.-]{1,30}", scheme) else "its scheme"
     if near:
         raise ValueError(f"{known}:// is not understood here; did you mean {near[0]}://?")
-    lakes = " parquet:///DIR parquet+s3://BUCKET/PREFIX" if _REMOTE_LAKE in schemes else ""
-    raise ValueError(
-        f"{known}:// is not understood here; write one of sqlite:///FILE "
-        f"postgresql://USER@HOST/DATABASE mysql://USER@HOST/DATABASE{lakes}"
-    )
+    raise ValueError(f"{known}:// is not understood here; write one of {' '.join(forms)}")
 
 
-def _database_url(scheme: str, rest: str) -> str:
+def database_url(scheme: str, rest: str) -> str:
+    """A database's URL with the scheme of the driver that we ship; see `ledger_url`."""
     if scheme == "sqlite":
         _require_file(rest)
     elif "@" in _USER.sub("", rest, count=1):
@@ -165,7 +120,7 @@ def _database_url(scheme: str, rest: str) -> str:
         rest = server["server"] + (f":{port}" if port else "") + server["rest"]
     else:
         raise ValueError(_UNREADABLE)
-    return f"{_DATABASES[scheme]}://{rest}"
+    return f"{DRIVERS[scheme]}://{rest}"
 
 
 def _require_file(rest: str) -> None:
