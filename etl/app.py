@@ -1,7 +1,6 @@
 """The composition root: settings become an organisation's client, a destination and a ledger.
 
-The only module that reads the clock, and the only one that knows which class stands behind which
-setting. It holds nothing that the ledger could tell.
+The only module that reads the clock. It holds nothing that the ledger could tell.
 """
 
 import gc
@@ -76,7 +75,7 @@ class App:
 
     Attributes:
         settings: what the configuration says.
-        place: where audits go, which need not be open.
+        place: where audits go, before it is opened.
         now: this machine's clock.
         monotonic: seconds since some instant, by which lengths of time are measured.
         stop: once set, every pause ends and work stops between two pages.
@@ -143,8 +142,8 @@ class App:
 
         Raises:
             SchemaBehind: a server's tables are missing or old: `audit-etl migrate` is to be run.
-            ConfigurationError: the lake is partitioned otherwise than the configuration says, or
-                the state is about another destination.
+            ConfigurationError: the ledger is about another destination, or the destination was laid
+                out by other settings.
             DestinationUnavailable: it cannot be reached.
         """
         self.prepare()

@@ -14,9 +14,8 @@ from etl.destinations.questions import accepted
 def answer(app: App, question: str) -> Iterator[pa.RecordBatchReader]:
     """The answer to `question`, to be read inside the block.
 
-    The server answers on an SQL destination, DuckDB on a lake, over `audit_events`,
-    `audit_property_changes` and `audit_entity_changes` with the same columns everywhere. Its
-    columns have a name each.
+    It is asked over `audit_events`, `audit_property_changes` and `audit_entity_changes`, with the
+    same columns for every destination. No two columns of the answer have the same name.
 
     Raises:
         UsageError: the SQL is refused, or would change something.
