@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Final
 
-from etl.ledger.status import Coverage
+from etl.ledger.coverage import Coverage
 
 #: The worst first: it is what one character shows of several days.
 SIGNS: Final = {

@@ -2,14 +2,22 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
+from typing import Final
 
 import click
 
 from etl.cli.progress import Display, display
 from etl.cli.shared import Duration, Instant, app_of, common_options, print_json, print_table
+from etl.ledger.rows import key_of, picked, window_key
 from etl.model import Receipt
 from etl.operations import export
 from etl.operations.export import Failure, Planned
+
+#: What is told of a receipt.
+_RECEIPT: Final = (
+    *("query_id", "events", "new_events", "rejects", "requests", "least_requests"),
+    *("schedule", "started_at", "loaded_at"),
+)
 
 
 @click.command("run", epilog="Example: audit-etl run --lookback 3d")
@@ -140,35 +148,14 @@ def _sum(receipts: Sequence[Receipt], failures: Sequence[Failure]) -> str:
 
 
 def _receipt(receipt: Receipt) -> dict[str, object]:
-    return {
-        "organization": receipt.stream.organization,
-        "stream": receipt.stream.name,
-        "window_start": receipt.window.start,
-        "window_end": receipt.window.end,
-        "query_id": receipt.query_id,
-        "events": receipt.events,
-        "new_events": receipt.new_events,
-        "rejects": receipt.rejects,
-        "requests": receipt.requests,
-        "least_requests": receipt.least_requests,
-        "schedule": receipt.schedule,
-        "started_at": receipt.started_at,
-        "loaded_at": receipt.loaded_at,
-    }
+    return key_of(receipt.stream) | window_key(receipt.window) | picked(receipt, *_RECEIPT)
 
 
 def _show_plan(planned: Sequence[Planned], as_json: bool) -> None:
     least = sum(plan.requests for plan in planned)
     if as_json:
         windows = [
-            {
-                "organization": plan.stream.organization,
-                "stream": plan.stream.name,
-                "window_start": plan.window.start,
-                "window_end": plan.window.end,
-                "events": plan.events,
-                "requests": plan.requests,
-            }
+            key_of(plan.stream) | window_key(plan.window) | picked(plan, "events", "requests")
             for plan in planned
         ]
         print_json({"windows": windows, "requests": least})

@@ -2,9 +2,8 @@
 
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from collections.abc import Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -16,31 +15,17 @@ from etl.cli.coverage import LEGEND, line_of_days, plot
 from etl.cli.shared import age, app_of, common_options, print_json, print_table
 from etl.database.urls import masked
 from etl.errors import DestinationUnavailable
-from etl.ledger import lateness, status
+from etl.ledger import coverage, status
+from etl.ledger.coverage import Days
 from etl.ledger.lateness import LateArrivals
-from etl.ledger.status import Coverage, StreamStatus
-from etl.model import RETENTION, Receipt, Stream, Verification
+from etl.ledger.status import StreamStatus
+from etl.model import RETENTION, Verification
 from etl.operations.warnings import claim_text
 from etl.plain import plain
 from etl.window import Window, floor_second, iso_utc
 
 #: Of so many days it is shown how many audits there are: they must be counted.
 COUNTED_DAYS: Final = 31
-
-
-@dataclass(frozen=True, slots=True)
-class Days:
-    """The days of a stream.
-
-    Attributes:
-        coverage: how much of each is loaded, in order.
-        counted: those of them whose audits were counted.
-        audits: how many; a day of none is absent.
-    """
-
-    coverage: Sequence[tuple[date, Coverage]]
-    counted: Sequence[date]
-    audits: Mapping[date, int]
 
 
 #: Spans of the last verifications that are shown of each stream; JSON has more.
@@ -74,12 +59,9 @@ def status_command(
         longest = max(schedule.lookback for schedule in app.settings.schedules)
     if as_json:
         streams = [
-            _as_json(s)
-            | {"late": _late(s, longest)}
-            | {"next_run": next_run if s.configured else None, "days": _days_as_json(d)}
-            for s, d in zip(found, days, strict=True)
+            status.as_json(s, d, longest, next_run) for s, d in zip(found, days, strict=True)
         ]
-        spans = [_backfilled_as_json(*item) for item in apart.items()]
+        spans = [status.backfilled_as_json(*item) for item in apart.items()]
         print_json({"streams": streams, "backfilled": spans, "next_run": next_run, "now": now})
         return
     if not found:
@@ -123,14 +105,6 @@ def _forgotten(gap: Window, now: datetime) -> str:
     return "" if gap.end > now - RETENTION else ", which Genesys has forgotten by now"
 
 
-def _backfilled_as_json(stream: Stream, windows: Sequence[Window]) -> dict[str, object]:
-    return {
-        "organization": stream.organization,
-        "service": stream.name,
-        "spans": [{"start": window.start, "end": window.end} for window in windows],
-    }
-
-
 def _has_progress(app: App) -> bool:
     """Whether there is any to show, and it is about the destination that is configured.
 
@@ -151,18 +125,18 @@ def _has_progress(app: App) -> bool:
 
 def _days(app: App, found: StreamStatus, begin: datetime, now: datetime) -> Days:
     """The days of a stream; none are counted if the destination is away."""
-    coverage = status.days_of(app.ledger, found.stream, begin if found.configured else now, now)
-    days = [day for day, _ in coverage[-COUNTED_DAYS:]]
+    covered = coverage.days_of(app.ledger, found.stream, begin if found.configured else now, now)
+    days = [day for day, _ in covered[-COUNTED_DAYS:]]
     if not days:
-        return Days(coverage, [], {})
+        return Days(covered, [], {})
     until = floor_second(now) + timedelta(seconds=1)
     midnight = until.replace(hour=0, minute=0, second=0)
     span = Window(midnight - timedelta(days=len(days) - 1), until)
     try:
-        return Days(coverage, days, app.destination().audits_a_day(found.stream, span))
+        return Days(covered, days, app.destination().audits_a_day(found.stream, span))
     except DestinationUnavailable as error:
         click.echo(f"audit-etl: audits a day are not known: {error}", err=True)
-        return Days(coverage, [], {})
+        return Days(covered, [], {})
 
 
 def _draw(found: Sequence[StreamStatus], days: Sequence[Days]) -> None:
@@ -203,38 +177,6 @@ def _behind(behind: timedelta | None) -> str:
     return age(behind) if behind >= timedelta(0) else f"{age(-behind)} ahead"
 
 
-def _as_json(found: StreamStatus) -> dict[str, object]:
-    return {
-        "organization": found.stream.organization,
-        "stream": found.stream.name,
-        "configured": found.configured,
-        "begins_at": found.watermark.begins_at if found.watermark else None,
-        "watermark": found.watermark.reached if found.watermark else None,
-        "behind_seconds": found.behind,
-        "claimed_ahead": found.claimed_ahead,
-        "last_receipt": _receipt(found.last_receipt) if found.last_receipt else None,
-        "gaps": [{"start": gap.start, "end": gap.end} for gap in found.gaps],
-        "rejects": found.rejects,
-        "early_unconfirmed": found.early_unconfirmed,
-        "requests_in_24h": found.requests,
-        "least_requests_in_24h": found.least_requests,
-        "verified": [
-            {
-                "start": span.window.start,
-                "end": span.window.end,
-                "events": span.events,
-                "missing": span.missing,
-                "extra": span.extra,
-                "repaired": span.repaired,
-                "verified_at": span.verified_at,
-                "verified_by": span.verified_by,
-                "doubtful": span.doubtful,
-            }
-            for span in found.verified
-        ],
-    }
-
-
 def _verified(found: Verification) -> str:
     text = (
         f"verified {found.stream}: {found.window} on {iso_utc(found.verified_at)}, "
@@ -249,18 +191,6 @@ def _verified(found: Verification) -> str:
         f"there, verify again: audit-etl verify --from {iso_utc(found.window.start)} "
         f"--to {iso_utc(found.window.end)} --organization {found.stream.organization}{service}"
     )
-
-
-def _late(found: StreamStatus, longest: timedelta) -> dict[str, object]:
-    return {
-        "new_events": found.new_events,
-        "looked_back_seconds": found.looked_back,
-        "arrivals": [
-            {"service": late.service, "over_seconds": late.over, "audits": late.audits}
-            for late in found.late
-        ],
-        "advice": _advice(found, longest),
-    }
 
 
 def _show_late(found: StreamStatus, longest: timedelta) -> None:
@@ -281,39 +211,9 @@ def _show_late(found: StreamStatus, longest: timedelta) -> None:
                 for service, steps in by_service.items()
             ],
         )
-    click.echo(f"late arrivals of {found.stream}: {_advice(found, longest)}")
+    click.echo(f"late arrivals of {found.stream}: {status.advice(found, longest)}")
     if found.early_unconfirmed:
         click.echo(
             f"loaded early, {found.stream}: {found.early_unconfirmed} audits before its watermark "
             "were shown by no export yet; docs/decisions.md says what that can mean"
         )
-
-
-def _advice(found: StreamStatus, longest: timedelta) -> str:
-    said = lateness.advice(found.late, found.new_events, longest, found.looked_back)
-    return f"{said}; what came late in the gaps is not known" if found.gaps else said
-
-
-def _days_as_json(days: Days) -> list[dict[str, object]]:
-    counted = frozenset(days.counted)
-    return [
-        {
-            "day": day.isoformat(),
-            "coverage": coverage,
-            "audits": days.audits.get(day, 0) if day in counted else None,
-        }
-        for day, coverage in days.coverage
-    ]
-
-
-def _receipt(receipt: Receipt) -> dict[str, object]:
-    return {
-        "window_start": receipt.window.start,
-        "window_end": receipt.window.end,
-        "events": receipt.events,
-        "new_events": receipt.new_events,
-        "requests": receipt.requests,
-        "least_requests": receipt.least_requests,
-        "schedule": receipt.schedule,
-        "loaded_at": receipt.loaded_at,
-    }

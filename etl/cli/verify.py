@@ -10,6 +10,7 @@ from etl.cli.export import failures_as_json
 from etl.cli.progress import Display, display
 from etl.cli.shared import Duration, Instant, app_of, common_options, print_json, print_table
 from etl.errors import SourceBrokePromise
+from etl.ledger.rows import key_of, picked, window_key
 from etl.operations import export
 from etl.operations.export import Failure
 from etl.operations.verify import Verdict
@@ -123,18 +124,12 @@ def _sum(verdicts: Sequence[Verdict], failures: Sequence[Failure]) -> str:
 def _as_json(verdict: Verdict) -> dict[str, object]:
     found = verdict.verification
     return {
-        "organization": found.stream.organization,
-        "stream": found.stream.name,
-        "window_start": found.window.start,
-        "window_end": found.window.end,
-        "events": found.events,
-        "missing": found.missing,
-        "extra": found.extra,
-        "repaired": found.repaired,
+        **key_of(found.stream),
+        **window_key(found.window),
+        **picked(found, "events", "missing", "extra", "repaired"),
         "moved": verdict.moved,
         "requests": verdict.receipt.requests,
-        "verified_at": found.verified_at,
-        "verified_by": found.verified_by,
+        **picked(found, "verified_at", "verified_by"),
         "differences": [
             {"day": d.day, "service": d.service, "missing": d.missing, "extra": d.extra}
             for d in verdict.differences

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from etl.database.schema import queries
 from etl.database.transactions import reading, transact
-from etl.ledger.rows import key_of, of, windows_of
+from etl.ledger.rows import key_of, of, window_key, windows_of
 from etl.model import BACKFILL, FailedWindow, OpenQuery, Stream
 from etl.window import Window, without
 
@@ -109,7 +109,7 @@ def forget_loaded(connection: sa.Connection, stream: Stream, window: Window) -> 
 
 
 def _key(stream: Stream, window: Window) -> dict[str, Any]:
-    return key_of(stream) | {"window_start": window.start, "window_end": window.end}
+    return key_of(stream) | window_key(window)
 
 
 def _delete(stream: Stream, window: Window) -> sa.Delete:

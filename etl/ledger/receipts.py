@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from etl.database.schema import queries, receipts, verifications, watermarks
 from etl.database.transactions import reading, transact
 from etl.ledger.queries import forget_loaded
-from etl.ledger.rows import key_of, move, of, watermark_of, windows_of
+from etl.ledger.rows import key_of, move, of, picked, watermark_of, window_key, windows_of
 from etl.model import Load, Receipt, Stream, Watermark
 from etl.window import Window, advance, joined
 
@@ -164,15 +164,8 @@ def record(connection: sa.Connection, receipt: Receipt) -> None:
     that transaction commits, the window is done, and before it does, nothing is.
     """
     stream, window = receipt.stream, receipt.window
-    connection.execute(
-        sa.insert(receipts),
-        key_of(stream)
-        | {
-            "window_start": window.start,
-            "window_end": window.end,
-            **{name: getattr(receipt, name) for name in _COPIED},
-        },
-    )
+    row = key_of(stream) | window_key(window) | picked(receipt, *_COPIED)
+    connection.execute(sa.insert(receipts), row)
     connection.execute(
         sa.delete(queries).where(
             *of(queries, stream),

@@ -22,6 +22,16 @@ def key_of(stream: Stream) -> dict[str, Any]:
     return {"organization": stream.organization, "stream": stream.name}
 
 
+def window_key(window: Window) -> dict[str, datetime]:
+    """The columns that name a window."""
+    return {"window_start": window.start, "window_end": window.end}
+
+
+def picked(value: object, *names: str) -> dict[str, Any]:
+    """Attributes of a value, by their names and in that order."""
+    return {name: getattr(value, name) for name in names}
+
+
 def watermark_of(
     connection: sa.Connection, stream: Stream, *, lock: bool = False
 ) -> Watermark | None:

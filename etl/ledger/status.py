@@ -1,34 +1,29 @@
 """What the ledger says of each stream: how far it is sure, and what is missing."""
 
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
-from enum import StrEnum
+from datetime import datetime, timedelta
 from typing import Final
 
 from etl.ledger import claims, figures, lateness, verifications
+from etl.ledger.coverage import Days
 from etl.ledger.gaps import gaps_of
 from etl.ledger.lateness import LateArrivals
 from etl.ledger.receipts import Ledger
-from etl.model import RETENTION, Receipt, Stream, Verification, Watermark
-from etl.window import TIME_TOLERANCE, Window, floor_second, gaps, joined
+from etl.ledger.rows import picked, window_key
+from etl.model import Receipt, Stream, Verification, Watermark
+from etl.window import TIME_TOLERANCE, Window, joined
 
 _DAY: Final = timedelta(days=1)
 
 
-class Coverage(StrEnum):
-    """How much of a day is loaded."""
-
-    LOADED = "loaded"
-    PARTLY = "partly"
-    GAP = "gap"
-    #: Nothing of it is, nor of any time after it.
-    NOT_YET = "not yet"
-    #: Nothing of it is, and the vendor has forgotten it.
-    BEYOND_RETENTION = "beyond retention"
-
-
+#: What is told of the last receipt and of a verification.
+_RECEIPT: Final = (
+    *("events", "new_events", "requests", "least_requests", "schedule", "loaded_at"),
+)
+_VERIFIED: Final = (
+    *("events", "missing", "extra", "repaired", "verified_at", "verified_by", "doubtful"),
+)
 #: Late arrivals are told from the first of the month that it was so long ago.
 LATE_SINCE: Final = timedelta(days=60)
 
@@ -130,70 +125,84 @@ def _unconfirmed(ledger: Ledger, stream: Stream, watermark: Watermark | None) ->
     return lateness.unconfirmed(ledger.engine, stream, watermark.reached) if watermark else 0
 
 
-def days_of(
-    ledger: Ledger, stream: Stream, begin: datetime, now: datetime
-) -> list[tuple[date, Coverage]]:
-    """How much of each day is loaded, to today.
-
-    From where the stream begins, or from `begin` if that is earlier: where the configuration lets a
-    new stream start.
-    """
-    watermark = ledger.watermark(stream)
-    if watermark is None:
-        return []
-    windows = ledger.windows(stream)
-    first = min([begin, watermark.begins_at, *(window.start for window in windows[:1])])
-    return list(coverage(windows, first, now))
-
-
-def coverage(
-    covered: Iterable[Window], begins_at: datetime, now: datetime
-) -> Iterator[tuple[date, Coverage]]:
-    """Each day, in UTC, from `begins_at` to today, which can only be loaded partly. Pure.
-
-    A day after the last loaded instant is no gap: the next run asks for it.
+def as_json(
+    found: StreamStatus, days: Days, longest: timedelta, next_run: datetime | None
+) -> dict[str, object]:
+    """A stream as `status --json` has it.
 
     Args:
-        covered: windows with a receipt.
-        begins_at: where the stream starts, or what was loaded of it.
-        now: the time.
+        found: the stream.
+        days: its days.
+        longest: the longest lookback of the schedules.
+        next_run: when the daemon next asks.
     """
-    if begins_at >= floor_second(now):
-        return
-    windows = list(covered)
-    reached = max((window.end for window in windows), default=begins_at)
-    missing = _missing(gaps(windows, Window(floor_second(begins_at), floor_second(now))))
-    for day in _days(begins_at, now):
-        span = min(_midnight(day) + _DAY, now) - max(_midnight(day), begins_at)
-        if not missing[day]:
-            yield day, Coverage.LOADED if day < now.date() else Coverage.PARTLY
-        elif missing[day] < int(span.total_seconds()):
-            yield day, Coverage.PARTLY
-        elif _midnight(day) + _DAY <= now - RETENTION:
-            yield day, Coverage.BEYOND_RETENTION
-        elif _midnight(day) >= reached:
-            yield day, Coverage.NOT_YET
-        else:
-            yield day, Coverage.GAP
+    receipt = found.last_receipt
+    return {
+        "organization": found.stream.organization,
+        "stream": found.stream.name,
+        "configured": found.configured,
+        "begins_at": found.watermark.begins_at if found.watermark else None,
+        "watermark": found.watermark.reached if found.watermark else None,
+        "behind_seconds": found.behind,
+        "claimed_ahead": found.claimed_ahead,
+        "last_receipt": _receipt(receipt) if receipt else None,
+        "gaps": _spans(found.gaps),
+        "rejects": found.rejects,
+        "early_unconfirmed": found.early_unconfirmed,
+        "requests_in_24h": found.requests,
+        "least_requests_in_24h": found.least_requests,
+        "verified": [
+            {"start": span.window.start, "end": span.window.end} | picked(span, *_VERIFIED)
+            for span in found.verified
+        ],
+        "late": _late(found, longest),
+        "next_run": next_run if found.configured else None,
+        "days": _days(days),
+    }
 
 
-def _missing(spans: Iterable[Window]) -> Counter[date]:
-    """Seconds of each day that lie in `spans`."""
-    seconds: Counter[date] = Counter()
-    for span in spans:
-        for day in _days(span.start, span.end):
-            start, end = max(_midnight(day), span.start), min(_midnight(day) + _DAY, span.end)
-            seconds[day] += int((end - start).total_seconds())
-    return seconds
+def backfilled_as_json(stream: Stream, windows: Iterable[Window]) -> dict[str, object]:
+    """What `backfilled` gives of a stream, as `status --json` has it."""
+    return {
+        "organization": stream.organization,
+        "service": stream.name,
+        "spans": _spans(windows),
+    }
 
 
-def _days(start: datetime, end: datetime) -> Iterator[date]:
-    """The days of `[start, end)`."""
-    day = start.date()
-    while _midnight(day) < end:
-        yield day
-        day += _DAY
+def _spans(windows: Iterable[Window]) -> list[dict[str, datetime]]:
+    return [{"start": window.start, "end": window.end} for window in windows]
 
 
-def _midnight(day: date) -> datetime:
-    return datetime.combine(day, time(), UTC)
+def _receipt(receipt: Receipt) -> dict[str, object]:
+    return window_key(receipt.window) | picked(receipt, *_RECEIPT)
+
+
+def _late(found: StreamStatus, longest: timedelta) -> dict[str, object]:
+    return {
+        "new_events": found.new_events,
+        "looked_back_seconds": found.looked_back,
+        "arrivals": [
+            {"service": late.service, "over_seconds": late.over, "audits": late.audits}
+            for late in found.late
+        ],
+        "advice": advice(found, longest),
+    }
+
+
+def _days(days: Days) -> list[dict[str, object]]:
+    counted = frozenset(days.counted)
+    return [
+        {
+            "day": day.isoformat(),
+            "coverage": coverage,
+            "audits": days.audits.get(day, 0) if day in counted else None,
+        }
+        for day, coverage in days.coverage
+    ]
+
+
+def advice(found: StreamStatus, longest: timedelta) -> str:
+    """See `lateness.advice`."""
+    said = lateness.advice(found.late, found.new_events, longest, found.looked_back)
+    return f"{said}; what came late in the gaps is not known" if found.gaps else said

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from etl import __version__
 from etl.database.schema import verifications
 from etl.database.transactions import reading, transact
+from etl.ledger.rows import key_of, of, picked, window_key
 from etl.model import Stream, Verification
 from etl.window import Window
 
@@ -15,24 +16,15 @@ from etl.window import Window
 WINDOWS_MAX: Final = 1_000
 #: What rows name as the program that compared.
 PROGRAM: Final = f"audit-etl {__version__}"
+#: Columns of a verification that its dataclass has by the same names.
+_COPIED: Final = ("events", "missing", "extra", "repaired", "verified_at", "verified_by")
 #: 0.1.0 lost one id in 5,001 that a destination held of a window, and counted it as missing.
 _SOUND_ROWS_MAX: Final = 5_000
 
 
 def keep(engine: sa.Engine, found: Verification) -> None:
     """Keep what comparing a window has found."""
-    row = {
-        "organization": found.stream.organization,
-        "stream": found.stream.name,
-        "window_start": found.window.start,
-        "window_end": found.window.end,
-        "events": found.events,
-        "missing": found.missing,
-        "extra": found.extra,
-        "repaired": found.repaired,
-        "verified_at": found.verified_at,
-        "verified_by": found.verified_by,
-    }
+    row = key_of(found.stream) | window_key(found.window) | picked(found, *_COPIED)
     transact(engine, lambda connection: connection.execute(sa.insert(verifications), row))
 
 
@@ -43,10 +35,7 @@ def spans(engine: sa.Engine, stream: Stream) -> list[Verification]:
     """
     query = (
         sa.select(verifications)
-        .where(
-            verifications.c.organization == stream.organization,
-            verifications.c.stream == stream.name,
-        )
+        .where(*of(verifications, stream))
         .order_by(verifications.c.verification_id.desc())
         .limit(WINDOWS_MAX)
     )
@@ -88,13 +77,8 @@ def _verification(stream: Stream, row: sa.RowMapping) -> Verification:
     return Verification(
         stream=stream,
         window=Window(row["window_start"], row["window_end"]),
-        events=row["events"],
-        missing=row["missing"],
-        extra=row["extra"],
-        repaired=row["repaired"],
-        verified_at=row["verified_at"],
-        verified_by=row["verified_by"],
         doubtful=row["verified_by"] is None and _miscounted(row),
+        **{name: row[name] for name in _COPIED},
     )
 
 

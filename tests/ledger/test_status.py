@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from etl.cli.coverage import line_of_days, plot
 from etl.database.transactions import transact
+from etl.ledger.coverage import Coverage, coverage
 from etl.ledger.receipts import Ledger
 from etl.ledger.receipts import record as ledger_record
-from etl.ledger.status import Coverage, coverage, gather
+from etl.ledger.status import gather
 from etl.model import Stream
 from etl.window import Window
 from tests.support.commands import audit_etl, environment, on_a_terminal

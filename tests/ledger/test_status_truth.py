@@ -9,9 +9,10 @@ import pytest
 import sqlalchemy as sa
 
 from etl.database.transactions import transact
+from etl.ledger.coverage import Coverage, days_of
 from etl.ledger.receipts import Ledger
 from etl.ledger.receipts import record as ledger_record
-from etl.ledger.status import Coverage, backfilled, days_of, gather
+from etl.ledger.status import backfilled, gather
 from etl.model import Stream
 from etl.window import Window
 from tests.support.commands import audit_etl, environment

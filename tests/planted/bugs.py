@@ -1058,7 +1058,7 @@ BUGS = [
     ),
     Bug(
         "time that is only behind is drawn as a gap",
-        "etl/ledger/status.py",
+        "etl/ledger/coverage.py",
         (("        elif _midnight(day) >= reached:\n", "        elif not day:\n"),),
         ("tests/ledger/test_status_truth.py", "-k", "behind_and_no_gap"),
     ),
