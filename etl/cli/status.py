@@ -28,6 +28,10 @@ from etl.window import Window, floor_second, iso_utc
 COUNTED_DAYS: Final = 31
 
 
+_HEADERS: Final = (
+    *("stream", "watermark", "behind", "last receipt", "new", "gaps", "rejects"),
+    "requests in 24h",
+)
 #: Spans of the last verifications that are shown of each stream; JSON has more.
 VERIFIED_SHOWN: Final = 3
 
@@ -54,42 +58,23 @@ def status_command(
         shown = found if as_json or sys.stdout.isatty() else []
         days = [_days(app, stream_status, begin, now) for stream_status in shown]
         place = app.new_file() or app.settings.destination
-        fires = [schedules.next_firing(s, now) for s in app.settings.schedules]
-        next_run = min((moment for moment in fires if moment), default=None)
+        fires = (schedules.next_firing(s, now) for s in app.settings.schedules)
+        next_run = min(filter(None, fires), default=None)
         longest = max(schedule.lookback for schedule in app.settings.schedules)
     if as_json:
-        streams = [
-            status.as_json(s, d, longest, next_run) for s, d in zip(found, days, strict=True)
-        ]
+        parts = zip(found, days, strict=True)
+        streams = [status.as_json(*part, longest, next_run) for part in parts]
         spans = [status.backfilled_as_json(*item) for item in apart.items()]
         print_json({"streams": streams, "backfilled": spans, "next_run": next_run, "now": now})
         return
     if not found:
-        click.echo(
-            f"nothing has been loaded into {_absolute(place)} yet: start with `audit-etl run`"
-        )
+        where = _absolute(place)
+        click.echo(f"nothing has been loaded into {where} yet: start with `audit-etl run`")
         return
-    print_table(
-        (
-            "stream",
-            "watermark",
-            "behind",
-            "last receipt",
-            "new",
-            "gaps",
-            "rejects",
-            "requests in 24h",
-        ),
-        [_row(stream_status) for stream_status in found],
-    )
+    print_table(_HEADERS, [_row(stream_status) for stream_status in found])
     _draw(shown, days)
     for stream_status in found:
-        _show_claim(stream_status, now)
-        for gap in stream_status.gaps:
-            click.echo(f"gap in {stream_status.stream}: {gap}{_forgotten(gap, now)}")
-        _show_late(stream_status, longest)
-        for verification in stream_status.verified[:VERIFIED_SHOWN]:
-            click.echo(_verified(verification))
+        _show(stream_status, now, longest)
     for stream, windows in apart.items():
         click.echo(f"backfilled apart from any stream, {stream}: {', '.join(map(str, windows))}")
     if next_run:
@@ -165,10 +150,16 @@ def _row(found: StreamStatus) -> tuple[str, ...]:
     )
 
 
-def _show_claim(found: StreamStatus, now: datetime) -> None:
+def _show(found: StreamStatus, now: datetime, longest: timedelta) -> None:
+    """What the table has no room for."""
     if found.claimed_ahead:
         text = claim_text(found.claimed_ahead, now, "this machine's clock")
         click.echo(f"{found.stream} is {text}")
+    for gap in found.gaps:
+        click.echo(f"gap in {found.stream}: {gap}{_forgotten(gap, now)}")
+    _show_late(found, longest)
+    for verification in found.verified[:VERIFIED_SHOWN]:
+        click.echo(_verified(verification))
 
 
 def _behind(behind: timedelta | None) -> str:

@@ -7,6 +7,7 @@ read. Secrets are in no repr, no row and no message.
 
 from etl.config.loading import example, load
 from etl.config.organizations import OrganizationSettings
-from etl.config.settings import Schedule, Settings, setting_rows
+from etl.config.scheduling import Schedule
+from etl.config.settings import Settings, setting_rows
 
 __all__ = ["load", "example", "setting_rows", "Settings", "OrganizationSettings", "Schedule"]

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -9,7 +10,8 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from etl.config.exposure import exposed
-from etl.config.settings import Schedule, Settings
+from etl.config.scheduling import Schedule
+from etl.config.settings import Settings
 from etl.config.sources import (
     CONFIG_VARIABLE,
     ORGANIZATION_KEYS,
@@ -52,13 +54,12 @@ def load(path: Path | None, environment: Mapping[str, str]) -> Settings:
     layers = _layers(document, environment)
     given = {key: setting for layer in layers for key, setting in layer.given.items()}
     problems = [problem for layer in layers for problem in layer.problems]
-    values: dict[Key, object] = {}
-    for key, setting in given.items():
-        try:
-            values[key] = _value(setting)
-        except ValueError as error:
-            problems.append(f"{_place(key, given, document)}: {error}")
-            values[key] = _Unread()
+    values = {key: _read(setting) for key, setting in given.items()}
+    problems += [
+        f"{_place(key, given, document)}: {value.why}"
+        for key, value in values.items()
+        if isinstance(value, _Unread)
+    ]
     tree = _tree(values, organization_names(document))
     origins = {".".join(key): setting.origin for key, setting in given.items()}
     try:
@@ -77,8 +78,18 @@ def load(path: Path | None, environment: Mapping[str, str]) -> Settings:
     return settings
 
 
+@dataclass(frozen=True)
 class _Unread:
     """Stands for a value that could not be read, which has been reported."""
+
+    why: ValueError
+
+
+def _read(setting: Given) -> object:
+    try:
+        return _value(setting)
+    except ValueError as error:
+        return _Unread(error)
 
 
 def example() -> str:

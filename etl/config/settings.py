@@ -14,7 +14,6 @@ from pydantic import (
     BeforeValidator,
     Field,
     PrivateAttr,
-    SecretStr,
     ValidationInfo,
     field_validator,
 )
@@ -28,74 +27,16 @@ from etl.config.organizations import (
     Otherwise,
     require_credentials,
 )
+from etl.config.scheduling import SCHEDULES, Duration, Schedule
+from etl.config.shown import shown
 from etl.database import urls
 from etl.destinations.kinds import KINDS, canonical, kind_of
 from etl.errors import ConfigurationError
-from etl.model import BACKFILL, MANUAL
-from etl.window import WINDOW_MAX, WINDOW_MIN, floor_second, format_duration, iso_utc
+from etl.window import WINDOW_MAX, WINDOW_MIN, floor_second, iso_utc
 
 #: Where a value comes from that no source gave, and of a setting that has none.
 BY_DEFAULT: Final = "default"
 NOT_SET: Final = "not set"
-_MASK: Final = "********"
-
-Duration = Annotated[timedelta, BeforeValidator(values.duration)]
-
-
-class Schedule(BaseModel):
-    """One line of `[[schedules]]`."""
-
-    model_config = FROZEN
-
-    name: Annotated[str, AfterValidator(values.name)] = Field(
-        description=f"What receipts call the schedule; any name but {BACKFILL} and {MANUAL}."
-    )
-    cron: str = Field(
-        default="",
-        description="When it fires, always in UTC: minute, hour, day of the month, month, and day "
-        "of the week by name.",
-    )
-    interval: Annotated[timedelta | None, BeforeValidator(values.interval)] = Field(
-        default=None,
-        validate_default=True,
-        description="How often it fires, in place of cron: at whole multiples of this length since "
-        "1970-01-01 UTC.",
-    )
-    lookback: Duration = Field(
-        description="How much loaded time it asks for again, to pick up late arrivals."
-    )
-    early: bool = Field(
-        default=False,
-        description="The daemon also loads, when it fires, what the realtime query shows of time "
-        "that no window has asked for yet; a window confirms it later. Into SQL only.",
-    )
-
-    @field_validator("name")
-    @classmethod
-    def _own_name(cls, name: str) -> str:
-        if name in {BACKFILL, MANUAL}:
-            raise ValueError(f"{name!r} is what other receipts are called; choose another")
-        return name
-
-    @field_validator("cron")
-    @classmethod
-    def _fires(cls, cron: str) -> str:
-        return values.cron(cron, [schedule.cron for schedule in SCHEDULES]) if cron else cron
-
-    @field_validator("interval")
-    @classmethod
-    def _one_of_the_two(cls, interval: timedelta | None, info: ValidationInfo) -> timedelta | None:
-        cron = info.data.get("cron")
-        if cron is not None and bool(cron) == (interval is not None):  # None is reported as wrong
-            raise ValueError("must be set if cron is not, and left out if cron is set")
-        return interval
-
-
-SCHEDULES: Final = (
-    Schedule.model_construct(name="frequent", cron="*/15 * * * *", lookback=timedelta(hours=1)),
-    Schedule.model_construct(name="settle", cron="17 3 * * *", lookback=timedelta(days=3)),
-    Schedule.model_construct(name="reconcile", cron="41 4 * * sun", lookback=timedelta(days=14)),
-)
 
 
 class Settings(BaseModel):
@@ -279,11 +220,6 @@ class Settings(BaseModel):
         off = self.health_address == values.OFF
         return None if off else values.host_and_port(self.health_address)
 
-    @property
-    def origins(self) -> Mapping[str, str]:
-        """Where the value of each dotted key came from."""
-        return {key: origin for key, _, origin in self.rows()}
-
     def rows(self) -> list[tuple[str, str, str]]:
         """Each dotted key with its value, secrets masked, and where that came from."""
         return [(key, text, self._origin(key, text)) for key, text in self._shown()]
@@ -301,38 +237,16 @@ class Settings(BaseModel):
                 yield from self._shown_organizations()
             elif field == "schedules":
                 for schedule in self.schedules:
-                    yield from _shown_schedule(schedule)
+                    yield from schedule.shown()
             else:
-                yield field, _text(dict(self)[field])
+                yield field, shown(dict(self)[field])
 
     def _shown_organizations(self) -> Iterator[tuple[str, str]]:
         if not self.organizations:
             yield "organizations", ""
         for name, organization in self.organizations.items():
             for key, value in organization:
-                yield f"organizations.{name}.{key}", _text(value)
-
-
-def _shown_schedule(schedule: Schedule) -> Iterator[tuple[str, str]]:
-    """A schedule's lookback, and what else of it is set."""
-    for key, value in schedule:
-        if key == "lookback" or (key != "name" and value):
-            yield f"schedules.{schedule.name}.{key}", _text(value)
-
-
-def _text(value: object) -> str:
-    """A value as `rows` shows it."""
-    if isinstance(value, SecretStr):
-        return _MASK if value.get_secret_value() else ""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, timedelta):
-        return format_duration(value)
-    if isinstance(value, datetime):
-        return iso_utc(value)
-    if isinstance(value, tuple):
-        return ", ".join(value)
-    return "" if value is None else urls.masked(str(value))
+                yield f"organizations.{name}.{key}", shown(value)
 
 
 def setting_rows() -> list[tuple[str, str, str]]:
@@ -344,7 +258,7 @@ def setting_rows() -> list[tuple[str, str, str]]:
             rows += _described(prefix, OrganizationSettings.model_fields)
         elif key == "schedules":
             for part, inner in Schedule.model_fields.items():
-                texts = [_text(dict(schedule)[part]) for schedule in SCHEDULES]
+                texts = [shown(dict(schedule)[part]) for schedule in SCHEDULES]
                 default = ", ".join(dict.fromkeys(texts)) or NOT_SET
                 rows.append((f"schedules.{part}", default, inner.description or ""))
         else:
@@ -361,4 +275,4 @@ def _described(prefix: str, fields: Mapping[str, FieldInfo]) -> list[tuple[str, 
 
 def _default_text(field: FieldInfo) -> str:
     said = [marker.text for marker in field.metadata if isinstance(marker, Otherwise)]
-    return said[0] if said else _text(field.default)
+    return said[0] if said else shown(field.default)

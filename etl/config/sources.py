@@ -37,7 +37,7 @@ class Given:
 
     Attributes:
         value: the value, or the path of the file that holds it.
-        origin: how `Settings.origins` tells of it.
+        origin: how `Settings.rows` tells of it.
         variable: the variable's name; empty if it stands in the TOML file.
         in_file: whether `value` is such a path.
     """

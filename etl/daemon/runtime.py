@@ -7,11 +7,12 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import UTC, datetime
 
+from apscheduler.job import Job
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from etl import schedules
 from etl.app import App
-from etl.config import Settings
+from etl.config import Schedule, Settings
 from etl.daemon.keeper import Keeper
 from etl.daemon.observer import Observer
 from etl.daemon.turns import Turns
@@ -60,18 +61,7 @@ class Runtime:
             for name in settings.organizations
         ]
         self._scheduler = BackgroundScheduler(timezone=UTC)
-        self._jobs = [
-            self._scheduler.add_job(
-                self._wake,
-                schedules.trigger(schedule),
-                kwargs={"early": schedule.early},
-                name=schedule.name,
-                coalesce=True,
-                max_instances=1,
-                misfire_grace_time=None,
-            )
-            for schedule in settings.schedules
-        ]
+        self._jobs = [self._job(schedule) for schedule in settings.schedules]
         try:
             self._check()
         except BaseException:
@@ -115,6 +105,17 @@ class Runtime:
     def close(self) -> None:
         """Give back connections; call it when every worker has ended."""
         self._to_close.close()
+
+    def _job(self, schedule: Schedule) -> Job:
+        return self._scheduler.add_job(
+            self._wake,
+            schedules.trigger(schedule),
+            kwargs={"early": schedule.early},
+            name=schedule.name,
+            coalesce=True,
+            max_instances=1,
+            misfire_grace_time=None,
+        )
 
     def _wake(self, *, early: bool = False) -> None:
         for worker in self._workers:

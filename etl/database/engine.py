@@ -52,9 +52,21 @@ def open_engine(
         ConfigurationError: the URL cannot be read, or its driver is not installed.
         DestinationUnavailable: the folder of an SQLite file cannot be written.
     """
+    engine = _engine(url, connections, timeouts)
+    if engine.dialect.name == "sqlite":
+        _adopt_plain_values()
+        _create_for_owner(engine.url)
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+    else:
+        watch(engine, timeouts)
+    return engine
+
+
+def _engine(url: str, connections: int, timeouts: Timeouts) -> sa.Engine:
     try:
         parsed = sa.make_url(url)
-        engine = sa.create_engine(parsed, **_options(parsed, connections, timeouts))
+        return sa.create_engine(parsed, **_options(parsed, connections, timeouts))
     except exc.ArgumentError as error:
         raise ConfigurationError(f"the database URL cannot be read: {error}") from None
     except exc.NoSuchModuleError as error:
@@ -76,14 +88,6 @@ def open_engine(
             f"the database's driver cannot be loaded: {str(error).splitlines()[0]}; take "
             "PSYCOPG_IMPL out of the environment, or install what it asks for"
         ) from None
-    if engine.dialect.name == "sqlite":
-        _adopt_plain_values()
-        _create_for_owner(parsed)
-        event.listen(engine, "connect", _prepare_sqlite)
-        event.listen(engine, "begin", _begin_sqlite)
-    else:
-        watch(engine, timeouts)
-    return engine
 
 
 def _options(url: sa.URL, connections: int, timeouts: Timeouts) -> dict[str, Any]:

@@ -67,11 +67,8 @@ class Metrics:
         self._outside = self._counter(
             "audits_outside_window", "Audits of times that their query did not ask for.", _STREAM
         )
-        self._unshown = self._counter(
-            "audits_unshown",
-            "Audits held that the organisation no longer shows, at least.",
-            _STREAM,
-        )
+        text = "Audits held that the organisation no longer shows, at least."
+        self._unshown = self._counter("audits_unshown", text, _STREAM)
         self._late = LateArrivals()
         self.registry.register(self._late)
         self._failures = self._counter(
@@ -79,11 +76,9 @@ class Metrics:
             "Failures of a stream to be brought up to date, by exit status.",
             (*_STREAM, "exit_status"),
         )
-        self._requests = self._counter(
-            "requests",
-            "HTTP requests sent, by status; none for no answer.",
-            (*_ORGANIZATION, "operation", "status"),
-        )
+        labels = (*_ORGANIZATION, "operation", "status")
+        text = "HTTP requests sent, by status; none for no answer."
+        self._requests = self._counter("requests", text, labels)
         self._waited = self._counter(
             "budget_wait_seconds", "Time that requests were held back for.", _ORGANIZATION
         )
@@ -93,18 +88,15 @@ class Metrics:
         self._page_seconds = self._histogram(
             "page_seconds", "For one request of a page of results.", _ORGANIZATION, _PAGES
         )
-        self._lease = Gauge(
-            "audit_etl_lease_held",
+        self._lease = self._gauge(
+            "lease_held",
             "Whether this process exports the organisation (1) or another one does (0).",
             _ORGANIZATION,
-            registry=self.registry,
         )
-        Gauge(
-            "audit_etl_build_info",
-            "Always 1; the labels tell what runs.",
-            ("version", "python"),
-            registry=self.registry,
-        ).labels(__version__, platform.python_version()).set(1)
+        build = self._gauge(
+            "build_info", "Always 1; the labels tell what runs.", ("version", "python")
+        )
+        build.labels(__version__, platform.python_version()).set(1)
 
     def exposition(self) -> bytes:
         """Every metric, in Prometheus' text format."""
@@ -162,6 +154,9 @@ class Metrics:
 
     def _counter(self, name: str, text: str, labels: Sequence[str]) -> Counter:
         return Counter(f"audit_etl_{name}", text, labels, registry=self.registry)
+
+    def _gauge(self, name: str, text: str, labels: Sequence[str]) -> Gauge:
+        return Gauge(f"audit_etl_{name}", text, labels, registry=self.registry)
 
     def _histogram(
         self, name: str, text: str, labels: Sequence[str], buckets: Sequence[float]

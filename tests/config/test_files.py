@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from etl.config import load
-from tests.support.configurations import CREDENTIALS, SECRET, from_toml, refused
+from tests.support.configurations import CREDENTIALS, SECRET, from_toml, origins, refused
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ def test_a_file_gives_its_content_without_blanks_around_it_or_a_mark(
     key = "organizations.default.client_secret"
 
     found = {
-        settings.origins[key]: settings.organizations["default"].client_secret.get_secret_value()
+        origins(settings)[key]: settings.organizations["default"].client_secret.get_secret_value()
         for settings in (
             from_toml(tmp_path, toml),
             load(None, {ours: str(file)}),

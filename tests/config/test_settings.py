@@ -10,7 +10,7 @@ import pytest
 from etl.config import OrganizationSettings, Settings, example, load, setting_rows
 from etl.errors import ConfigurationError
 from etl.resources import resource_path
-from tests.support.configurations import CREDENTIALS, SECRET, from_toml
+from tests.support.configurations import CREDENTIALS, SECRET, from_toml, origins
 
 
 def test_without_file_and_variables_the_defaults_are_those_of_the_contract() -> None:
@@ -44,7 +44,7 @@ def test_without_file_and_variables_the_defaults_are_those_of_the_contract() -> 
         "max_behind": timedelta(hours=6),
         "health_address": "127.0.0.1:9464",
     }
-    assert set(settings.origins.values()) == {"default", "not set"}
+    assert set(origins(settings).values()) == {"default", "not set"}
 
 
 def test_the_example_as_it_stands_changes_nothing() -> None:

@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from etl.config import OrganizationSettings, Schedule, Settings, load
 from etl.window import format_duration
-from tests.support.configurations import CREDENTIALS, SECRET, from_environment, from_toml
+from tests.support.configurations import CREDENTIALS, SECRET, from_environment, from_toml, origins
 
 
 def test_a_variable_overrides_the_file_and_each_value_tells_where_it_came_from(
@@ -22,8 +22,8 @@ def test_a_variable_overrides_the_file_and_each_value_tells_where_it_came_from(
     settings = from_toml(tmp_path, toml, {"AUDIT_ETL_LAG": "2m"})
 
     assert (settings.lag, settings.max_window) == (timedelta(minutes=2), timedelta(days=2))
-    origins = settings.origins
-    assert [origins[key] for key in ("lag", "max_window", "start")] == [
+    told = origins(settings)
+    assert [told[key] for key in ("lag", "max_window", "start")] == [
         "environment AUDIT_ETL_LAG",
         str(tmp_path / "c.toml"),
         "default",
@@ -65,7 +65,7 @@ def test_the_vendors_variables_make_the_organisation_default_if_there_is_none() 
     assert settings.organization("default") == OrganizationSettings(
         region="us-east-1", client_id="id-1", client_secret=SecretStr(SECRET), services=("*",)
     )
-    assert settings.origins["organizations.default.client_id"] == (
+    assert origins(settings)["organizations.default.client_id"] == (
         "environment GENESYSCLOUD_OAUTHCLIENT_ID"
     )
 

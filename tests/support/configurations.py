@@ -25,6 +25,11 @@ def from_toml(folder: Path, text: str, environment: Mapping[str, str] | None = N
     return load(path, environment or {})
 
 
+def origins(settings: Settings) -> dict[str, str]:
+    """Where the value of each dotted key came from."""
+    return {key: origin for key, _, origin in settings.rows()}
+
+
 def refused(
     folder: Path | None = None, toml: str = "", environment: Mapping[str, str] | None = None
 ) -> list[str]:
