@@ -183,11 +183,11 @@ def _error(
     more = f" and {len(spans) - NAMED_MAX} older spans" if len(spans) > NAMED_MAX else ""
     beside = ", other windows were" if others else ""
     text = (
-        f"{stream}: {names}{more} could not be loaded{beside}. Each run asks again, last of all; "
+        f"{stream}: {names}{more} could not be loaded{beside}. Each run tries them again last; "
         "`audit-etl status` names the gaps"
     )
     if cause is None:
-        return SourceUnavailable(f"{text}. This run has not come to them")
+        return SourceUnavailable(f"{text}. This run has not tried them")
     return _caused(f"{text}. Why: {cause}", cause)
 
 

@@ -69,15 +69,15 @@ class LazyGroup(click.Group):
 @click.command(
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Exit status: 0 done; 1 a bug; 2 usage; 65 the source's data broke a promise; 69 the "
-    "source or the destination is not available; 75 try again later; 77 not permitted; "
-    "78 configuration.",
+    epilog="Exit status: 0 done; 1 a bug; 2 wrong usage; 65 the source's data is wrong or "
+    "missing; 69 the source or the destination is not available; 75 try again later; "
+    "77 not permitted; 78 wrong configuration; 130 interrupted; 141 the reader closed the pipe.",
 )
 @click.option(
     "--config",
     "config_path",
     type=click.Path(dir_okay=False),
-    help="The configuration file; else the one that AUDIT_ETL_CONFIG names, else none.",
+    help="The configuration file. Default: the one that AUDIT_ETL_CONFIG names, if any.",
 )
 @click.version_option(__version__, prog_name="audit-etl")
 @click.pass_context

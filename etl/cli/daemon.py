@@ -23,7 +23,7 @@ FILES: Final = 65_536
     "--config",
     "config_path",
     type=click.Path(dir_okay=False),
-    help="The configuration file; else the one that AUDIT_ETL_CONFIG names, else none.",
+    help="The configuration file. Default: the one that AUDIT_ETL_CONFIG names, if any.",
 )
 @click.pass_context
 def daemon_command(context: click.Context, *, config_path: str | None) -> int:

@@ -50,7 +50,7 @@ _QUESTIONS: Final = (
 @click.option(
     "--directory",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Where the SQLite file goes; else a fresh folder among the temporary ones.",
+    help="Folder of the SQLite file. Default: a new temporary folder.",
 )
 def demo_command(*, audits: int, directory: Path | None) -> int:
     """Try it without an account: needs nothing but this machine, and takes a few seconds.
@@ -62,7 +62,7 @@ def demo_command(*, audits: int, directory: Path | None) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "audits.db"
     now = clock().replace(microsecond=0)
-    click.echo(f"1. Making up {audits} audits of the last 7 days, and serving them over HTTP")
+    click.echo(f"1. Generating {audits} audits of the last 7 days and serving them over HTTP")
     with AuditLog.generate(count=audits, start=now - timedelta(days=7), end=now) as log:
         simulator = Simulator(log=log, query_seconds=0.5)
         with simulator.serve() as url:
@@ -70,7 +70,7 @@ def demo_command(*, audits: int, directory: Path | None) -> int:
             click.echo(f"2. Exporting into {path}")
             status = _export(path, url)
             _tell_requests(simulator.requests)
-            click.echo("3. Once more: what is there stays there once")
+            click.echo("3. Exporting again: nothing is stored twice")
             status = status or _export(path, url)
     if status == 0:
         _look(path, audits)
@@ -108,13 +108,15 @@ def _tell_requests(requests: Counter[str]) -> None:
 
 
 def _look(path: Path, made: int) -> None:
-    click.echo(f"4. What landed in {path}")
+    click.echo(f"4. What is now in {path}")
     with closing(sqlite3.connect(path)) as database:
         for table in ("audit_events", "audit_property_changes", "audit_entity_changes"):
             [[count]] = database.execute(f"SELECT COUNT(*) FROM {table}")  # noqa: S608 - ours
             click.echo(f"   {count:>7} rows in {table}")
             if table == "audit_events" and count < made:
-                click.echo(f"   {made - count:>7} audits are too young, and a later run's to bring")
+                click.echo(
+                    f"   {made - count:>7} audits are younger than the lag; a later run loads them"
+                )
         for question, select in _QUESTIONS:
             click.echo(f"\n{question}")
             cursor = database.execute(select)
@@ -135,7 +137,7 @@ def _next_steps(path: Path, questions: Mapping[str, str]) -> list[str]:
     destination = f"AUDIT_ETL_DESTINATION=sqlite:///{path.absolute()}"
     return [
         "",
-        "Ask for yourself, with audit-etl or with any SQLite client:",
+        "Query it with audit-etl or with any SQLite client:",
         f'  {destination} {command} query "{select}"',
         f"  {destination} {command} status",
         f"  sqlite3 {path}",

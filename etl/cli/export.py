@@ -24,10 +24,10 @@ _RECEIPT: Final = (
 @click.option(
     "--schedule",
     metavar="NAME",
-    help="Use this schedule's lookback. Without it: the shortest one, and whatever part of "
-    "another schedule's has not been asked for since that one last fell due.",
+    help="Use this schedule's lookback. Default: the shortest lookback, and whatever part of "
+    "another schedule's lookback is due.",
 )
-@click.option("--lookback", type=Duration(), help="Ask again for this much loaded time.")
+@click.option("--lookback", type=Duration(), help="Query this much loaded time again.")
 @click.option(
     "--wait",
     type=Duration(),
@@ -46,7 +46,7 @@ def run_command(
     as_json: bool,
     verbose: bool,
 ) -> int:
-    """Bring every stream from its watermark, less the lookback, to now less the lag, and exit.
+    """Export every stream from its watermark minus the lookback to now minus the lag, and exit.
 
     For cron and Kubernetes CronJobs. Safe to repeat, to interrupt and to run in parallel.
     """
@@ -59,7 +59,9 @@ def run_command(
 
 @click.command("backfill", epilog="Example: audit-etl backfill --from 90d --to 30d --dry-run")
 @click.option("--from", "start", type=Instant(), required=True, help="First instant, inclusive.")
-@click.option("--to", "end", type=Instant(), help="Last instant, exclusive; else now less the lag.")
+@click.option(
+    "--to", "end", type=Instant(), help="Last instant, exclusive. Default: now minus the lag."
+)
 @click.option("--organization", metavar="NAME", help="Only this organisation.")
 @click.option(
     "--service", "services", multiple=True, metavar="NAME", help="Only this service; repeatable."
@@ -67,7 +69,7 @@ def run_command(
 @click.option(
     "--wait", type=Duration(), default="0s", help="Wait this long for the writer of a lake."
 )
-@click.option("--dry-run", is_flag=True, help="Show the windows and what they cost; ask nothing.")
+@click.option("--dry-run", is_flag=True, help="Show the windows and their cost; query nothing.")
 @common_options
 @click.pass_context
 def backfill_command(
@@ -83,7 +85,7 @@ def backfill_command(
     as_json: bool,
     verbose: bool,
 ) -> int:
-    """Export a span, whatever the watermark says.
+    """Export a time span, independent of the watermark.
 
     TIME is ISO 8601 (2026-05-01, 2026-05-01T12:00:00Z), today, yesterday, now, or a length of
     time before now (7d, 12h). Safe to repeat, to overlap and to run next to the daemon.
@@ -172,4 +174,4 @@ def _show_plan(planned: Sequence[Planned], as_json: bool) -> None:
             for plan in planned
         ],
     )
-    click.echo(f"{len(planned)} windows, at least {least} requests; nothing was asked")
+    click.echo(f"{len(planned)} windows, at least {least} requests; nothing was queried")

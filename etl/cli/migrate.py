@@ -14,8 +14,8 @@ from etl.operations import recognition
 @click.option(
     "--adopt",
     is_flag=True,
-    help="Also take the destination, the ledger and the organisations that the configuration names "
-    "for what belongs together, after a run has refused them. Removes no audit.",
+    help="Also accept the destination, the ledger and the organisations of the configuration "
+    "after a run has refused them. Removes no audit.",
 )
 @common_options
 @click.pass_context

@@ -31,13 +31,13 @@ LOOK_SECONDS: Final = 0.5
 def common_options(command: Command) -> Command:
     """`--config`, `--json` and `--verbose`, which every command that reports has."""
     for option in (
-        click.option("-v", "--verbose", is_flag=True, help="Log what is done, on stderr."),
+        click.option("-v", "--verbose", is_flag=True, help="Log progress on stderr."),
         click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text."),
         click.option(
             "--config",
             "config_path",
             type=click.Path(dir_okay=False),
-            help="The configuration file; else the one that AUDIT_ETL_CONFIG names, else none.",
+            help="The configuration file. Default: the one that AUDIT_ETL_CONFIG names, if any.",
         ),
     ):
         command = option(command)

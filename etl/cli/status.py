@@ -76,9 +76,9 @@ def status_command(
     for stream_status in found:
         _show(stream_status, now, longest)
     for stream, windows in apart.items():
-        click.echo(f"backfilled apart from any stream, {stream}: {', '.join(map(str, windows))}")
+        click.echo(f"backfilled outside of the streams, {stream}: {', '.join(map(str, windows))}")
     if next_run:
-        click.echo(f"the daemon, if it runs, next asks at {iso_utc(next_run)}")
+        click.echo(f"next firing of the daemon, if it runs: {iso_utc(next_run)}")
 
 
 def _absolute(place: Path | str) -> str:

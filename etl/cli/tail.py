@@ -23,21 +23,21 @@ POLL_MILLISECONDS: Final = 200
 @click.option(
     "--service", "services", multiple=True, metavar="NAME", help="Only this service; repeatable."
 )
-@click.option("--related", metavar="ID", help="Print the audits that the same action wrote; exit.")
+@click.option("--related", metavar="ID", help="Print the audits of the same action, and exit.")
 @click.option("--organization", metavar="NAME", help="Needed where there are several.")
 @click.option(
     "--share",
     type=click.FloatRange(0, 1, min_open=True),
     default=0.2,
     show_default=True,
-    help="The part of the organisation's rate budget to ask for at most.",
+    help="Use at most this part of the organisation's rate limit.",
 )
 @click.option(
     "--reach",
     type=Duration(),
     default="1d",
     show_default=True,
-    help="Show audits that become visible so late.",
+    help="Also show audits that become visible this late.",
 )
 @common_options
 @click.pass_context
@@ -56,9 +56,9 @@ def tail_command(
 ) -> None:
     """Follow the realtime query and print each audit once, as it was received, a JSON line each.
 
-    Within seconds of an audit's becoming visible, at the default share of 300 requests a minute;
-    with a reach of more than a day, late ones take longer. It needs no destination, writes nothing
-    and moves no watermark. It ends with SIGINT, SIGTERM, or when its reader is gone.
+    An audit is printed within seconds after it became visible, at the default share of 300
+    requests a minute. With a reach of more than a day, late audits take longer. Needs no
+    destination, writes nothing and moves no watermark. SIGINT, SIGTERM or a closed pipe end it.
     """
     with app_of(context, config_path, verbose=verbose) as app:
         if related is not None:

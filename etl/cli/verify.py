@@ -18,12 +18,14 @@ from etl.operations.verify import Verdict
 
 @click.command("verify", epilog="Example: audit-etl verify --from 30d --to 7d --repair")
 @click.option("--from", "start", type=Instant(), required=True, help="First instant, inclusive.")
-@click.option("--to", "end", type=Instant(), help="Last instant, exclusive; else now less the lag.")
+@click.option(
+    "--to", "end", type=Instant(), help="Last instant, exclusive. Default: now minus the lag."
+)
 @click.option("--organization", metavar="NAME", help="Only this organisation.")
 @click.option(
     "--service", "services", multiple=True, metavar="NAME", help="Only this service; repeatable."
 )
-@click.option("--repair", is_flag=True, help="Load what is missing, without further requests.")
+@click.option("--repair", is_flag=True, help="Load missing audits. Needs no further requests.")
 @click.option(
     "--wait", type=Duration(), default="0s", help="With --repair: wait for the writer of a lake."
 )

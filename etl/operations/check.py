@@ -192,12 +192,12 @@ def _limits(app: App) -> str | None:
 
 def _write(app: App) -> str:
     if app.new_file() is not None:
-        return "the file that the first run makes can be made"
+        return "the first run can create the file"
     if schema_version(app.engine) is None:
         trials.try_file(app.engine)
         return "tables can be made"
     trials.try_tables(app.engine, app.now(), audits=app.place.holds_ledger)
-    return "a row of each table was inserted, updated and deleted, and that undone"
+    return "a row of each table was inserted, updated and deleted, then rolled back"
 
 
 def _connections(app: App) -> str | None:

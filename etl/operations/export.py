@@ -337,7 +337,7 @@ def selected(app: App, organization: str | None, services: Sequence[str]) -> lis
 def _too_late(instant: datetime, latest: datetime) -> str:
     return (
         f"{iso_utc(instant)} is too late: audits can be exported up to {iso_utc(latest)}, which is "
-        "now less the lag; leave out --to to export up to there"
+        "now minus the lag; leave out --to to export up to there"
     )
 
 

@@ -115,7 +115,7 @@ def warn_of_refused_time(app: App, stream: Stream, span: Window) -> None:
     if app.first_time("refused", str(stream), str(span)):
         _LOG.warning(
             "%s: the organisation accepts no query for %s, which is a gap: it is older than it "
-            "shows. A begin after it gives it up",
+            "shows. A later start excludes it",
             stream,
             span,
         )
@@ -124,8 +124,8 @@ def warn_of_refused_time(app: App, stream: Stream, span: Window) -> None:
 def warn_of_later_begin(stream: Stream, span: Window) -> None:
     """Say that a stream begins later than it did."""
     _LOG.warning(
-        "%s: %s, which the organisation accepts no query for, lies before the setting begin and is "
-        "given up: the stream begins after it",
+        "%s: %s, which the organisation accepts no query for, lies before the setting start and is "
+        "excluded: the stream starts after it",
         stream,
         span,
     )
