@@ -19,6 +19,7 @@ import sqlalchemy as sa
 
 from etl.database.schema import audit_events, early_audits, late_arrivals
 from etl.database.transactions import reading
+from etl.ledger.rows import key_of, of
 from etl.model import Late, Load, Stream
 from etl.window import Window, format_duration
 
@@ -177,13 +178,8 @@ def bound_of(lateness: timedelta) -> int:
 def add(connection: sa.Connection, stream: Stream, late: Late, asked_at: datetime) -> None:
     """Add to the counts of the query's month, in the transaction of the audits that are counted."""
     for (service, over), audits in sorted(late.items()):
-        key = {
-            "organization": stream.organization,
-            "stream": stream.name,
-            "month": _month(asked_at),
-            "service": service,
-            "over_seconds": over,
-        }
+        step = {"month": _month(asked_at), "service": service, "over_seconds": over}
+        key = key_of(stream) | step
         more = (
             sa.update(late_arrivals)
             .where(*(late_arrivals.c[name] == value for name, value in key.items()))
@@ -198,11 +194,7 @@ def arrivals(engine: sa.Engine, stream: Stream, since: datetime) -> list[LateArr
     table = late_arrivals.c
     query = (
         sa.select(table.service, table.over_seconds, sa.func.sum(table.audits))
-        .where(
-            table.organization == stream.organization,
-            table.stream == stream.name,
-            table.month >= _month(since),
-        )
+        .where(*of(late_arrivals, stream), table.month >= _month(since))
         .group_by(table.service, table.over_seconds)
         .order_by(table.service, table.over_seconds)
     )
