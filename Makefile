@@ -11,6 +11,9 @@ COG := $(BIN)/cog -I . -U -p "from tests.project import tables"
 DOCUMENTS := README.md $(wildcard docs/*.md)
 INSTALL := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
+# Tests start thousands of processes: none of them should compile the package anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-fast histories planted fuzz bench profile lint docs format requirements clean
 

@@ -13,13 +13,13 @@ from hypothesis import HealthCheck, settings
 from moto.server import ThreadedMotoServer
 from werkzeug.serving import WSGIRequestHandler
 
-from etl.database import migration
 from etl.database.engine import open_engine
 from etl.simulator import AuditLog, Simulator
 from tests.support import buckets
 from tests.support import database_servers as servers
 from tests.support import small_disks as disks
 from tests.support.external_programs import lacking
+from tests.support.migrations import migrate
 from tests.support.places import KINDS, Place, lake_place, sql_place
 
 if TYPE_CHECKING:
@@ -151,6 +151,6 @@ def hostile(
 def engine(database_url: str) -> Iterator[sa.Engine]:
     """An engine on a database of each kind, with the newest tables."""
     engine = open_engine(database_url)
-    migration.upgrade(engine)
+    migrate(engine)
     yield engine
     engine.dispose()

@@ -8,9 +8,10 @@ import errno
 import json
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import product
 from typing import Any
 
@@ -130,37 +131,74 @@ BOUNDARIES = [
     Boundary("os:fsync", OF_FILES, ("check", "run"), ("parquet",)),
     Boundary("threading:Thread.start", NO_THREADS, EXPORTS, ALL),
 ]
-CASES = [(kind, boundary) for boundary in BOUNDARIES for kind in boundary.kinds]
+#: Kind by kind, for those of one kind share a destination.
+CASES = [(kind, boundary) for kind in ALL for boundary in BOUNDARIES if kind in boundary.kinds]
 
 
 def name_of(case: object) -> str:
     return case.target if isinstance(case, Boundary) else str(case)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("place", "boundary"), CASES, indirect=["place"], ids=name_of)
-def test_what_a_library_raises_ends_a_command_in_one_line(place: Place, boundary: Boundary) -> None:
-    with living() as organisation:
-        env = organisation.environment("") | dict(place.variables)
-        assert audit_etl("run", env=env).returncode == 0
-        end = organisation.begin + timedelta(minutes=2)
-        span = ["--from", organisation.begin.isoformat(), "--to", end.isoformat()]
-        arguments = {
+class Commands:
+    """Commands on one destination and one organisation, from a process that is warm."""
+
+    def __init__(self, begin: datetime, env: Mapping[str, str]) -> None:
+        span = ["--from", begin.isoformat(), "--to", (begin + timedelta(minutes=2)).isoformat()]
+        self._env = env
+        self._arguments = {
             "backfill": span,
             "verify": span,
             "query": ["SELECT count(*) FROM audit_events"],
         }
-        cases = list(product(boundary.commands, boundary.errors))
-        asked = [
-            {
-                "command": [command, *arguments.get(command, [])],
-                "target": boundary.target,
-                "error": error,
-                "env": env,
-            }
-            for command, error in cases
-        ]
-        ended = list(zip(cases, run_cases(asked, env), strict=True))
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.support.failing_calls"],
+            env=dict(env) | {"PYTHONPATH": str(TOP)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def ended(self, command: str, target: str, error: str) -> dict[str, Any]:
+        """What a command ends in when a call raises an error."""
+        assert self._process.stdin
+        assert self._process.stdout
+        case = {
+            "command": [command, *self._arguments.get(command, [])],
+            "target": target,
+            "error": error,
+            "env": self._env,
+        }
+        self._process.stdin.write(json.dumps(case) + "\n")
+        self._process.stdin.flush()
+        return json.loads(self._process.stdout.readline())  # type: ignore[no-any-return]
+
+    def close(self) -> None:
+        """Afterwards the process is no more."""
+        self._process.communicate(timeout=60)
+
+
+@pytest.fixture(scope="module")
+def commands(standing_place: Place) -> Iterator[Commands]:
+    with living(ahead=timedelta(minutes=40)) as organisation:
+        env = organisation.environment("") | dict(standing_place.variables)
+        assert audit_etl("run", env=env).returncode == 0
+        with closing(Commands(organisation.begin, env)) as commands:
+            yield commands
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("standing_place", "boundary"),
+    CASES,
+    indirect=["standing_place"],
+    ids=name_of,
+    scope="module",  # or each case would have a destination of its own
+)
+def test_what_a_library_raises_ends_a_command_in_one_line(
+    commands: Commands, boundary: Boundary
+) -> None:
+    cases = list(product(boundary.commands, boundary.errors))
+    ended = [(case, commands.ended(case[0], boundary.target, case[1])) for case in cases]
 
     odd = [(case, done) for case, done in ended if is_odd(done)]
     assert odd == []
@@ -170,19 +208,3 @@ def test_what_a_library_raises_ends_a_command_in_one_line(place: Place, boundary
 def is_odd(done: dict[str, Any]) -> bool:
     """Whether a command ended as if the failure were a bug of the program's."""
     return "Traceback" in done["said"] or done["status"] not in TOLD | {0}
-
-
-def run_cases(
-    cases: Sequence[Mapping[str, object]], env: Mapping[str, str]
-) -> list[dict[str, Any]]:
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.support.failing_calls"],
-        input="".join(json.dumps(case) + "\n" for case in cases),
-        env=dict(env) | {"PYTHONPATH": str(TOP)},
-        capture_output=True,
-        text=True,
-        timeout=250,
-        check=False,
-    )
-    assert done.returncode == 0, done
-    return [json.loads(line) for line in done.stdout.splitlines()]

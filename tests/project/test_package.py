@@ -41,19 +41,13 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     build = [sys.executable, "-m", "build", "--wheel", "--no-isolation"]
     subprocess.run([*build, "--outdir", home, TOP], check=True, capture_output=True)
     [wheel] = home.glob("audit_etl-*.whl")
-    venv.create(home / "venv", with_pip=True)
+    venv.create(home / "venv")
     [packages] = (home / "venv" / "lib").glob("python*/site-packages")
     for part in runtime_parts():
         (packages / part.name).symlink_to(part)
-    install = [
-        "pip",
-        "--disable-pip-version-check",
-        "install",
-        "--quiet",
-        "--no-deps",
-        "--no-index",
-    ]
-    subprocess.run([home / "venv" / "bin" / "python", "-m", *install, wheel], check=True)
+    pip = [sys.executable, "-m", "pip", "--python", str(home / "venv"), "install", "--no-deps"]
+    options = ["--disable-pip-version-check", "--quiet", "--no-index"]
+    subprocess.run([*pip, *options, wheel], check=True)
     return home / "venv" / "bin" / "audit-etl"
 
 

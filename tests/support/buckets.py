@@ -1,6 +1,7 @@
 """Buckets of the tests' object store, seen by a client that is not the program's."""
 
 import os
+from functools import cache
 from typing import Any
 
 import boto3
@@ -9,9 +10,14 @@ from botocore.config import Config
 
 def client(endpoint: str | None = None) -> Any:
     """A client of the store that AWS_ENDPOINT_URL names, or of another one."""
+    return _client(endpoint or os.environ["AWS_ENDPOINT_URL"])
+
+
+@cache
+def _client(endpoint: str) -> Any:
     return boto3.client(
         "s3",
-        endpoint_url=endpoint or os.environ["AWS_ENDPOINT_URL"],
+        endpoint_url=endpoint,
         region_name="us-east-1",
         aws_access_key_id="made-up",
         aws_secret_access_key="made-up-too",
@@ -41,5 +47,5 @@ def content(url: str, path: str) -> bytes:
 def empty(url: str) -> None:
     """Delete all that is below a lake's URL."""
     bucket = url.removeprefix("parquet+s3://").partition("/")[0]
-    for key in keys(url):
-        client().delete_object(Bucket=bucket, Key=key)
+    if found := [{"Key": key} for key in keys(url)]:
+        client().delete_objects(Bucket=bucket, Delete={"Objects": found})

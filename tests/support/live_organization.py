@@ -55,17 +55,20 @@ class Organisation:
         )
 
 
-def simulator_of(begin: datetime, first: int = 0, size: int = 0) -> Simulator:
+def simulator_of(
+    begin: datetime, first: int = 0, size: int = 0, ahead: timedelta = AHEAD
+) -> Simulator:
     """A simulated organisation with an audit every second.
 
     Args:
         begin: the time of the first.
         first: its number.
         size: about how many bytes each has; they do not compress.
+        ahead: how long from now on it has audits.
     """
     changes: list[dict[str, Any]] = [{"property": "name", "oldValues": ["a"], "newValues": ["b"]}]
     noise = b64encode(random.Random(first).randbytes(size)).decode()
-    seconds = int((PAST + AHEAD).total_seconds())
+    seconds = int((PAST + ahead).total_seconds())
     moments = [(n, begin + timedelta(seconds=n)) for n in range(seconds)]
     log = AuditLog.of(
         (audit(first + n, at, propertyChanges=changes, context={"noise": noise[n:]}), at)
@@ -75,10 +78,10 @@ def simulator_of(begin: datetime, first: int = 0, size: int = 0) -> Simulator:
 
 
 @contextmanager
-def living(size: int = 0) -> Iterator[Organisation]:
+def living(size: int = 0, ahead: timedelta = AHEAD) -> Iterator[Organisation]:
     """An organisation at work; see `simulator_of`."""
     begin = clock().replace(microsecond=0) - PAST
-    simulator = simulator_of(begin, size=size)
+    simulator = simulator_of(begin, size=size, ahead=ahead)
     with simulator.log, simulator.serve() as url:
         yield Organisation(simulator, url, begin)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from etl.database import migration, schema
+from etl.database import schema
 from etl.database.engine import open_engine
 from etl.destinations import AnyDestination
 from etl.destinations.kinds import kind_of
@@ -22,6 +22,7 @@ from etl.destinations.sql.destination import SqlDestination
 from etl.records import Audit
 from tests.support import buckets
 from tests.support.destination_contents import audits_in, audits_in_lake
+from tests.support.migrations import migrate
 from tests.support.samples import LOADED_AT
 
 #: The kinds that the fixture `place` makes.
@@ -61,7 +62,7 @@ class Place:
 def sql_place(url: str) -> Iterator[Place]:
     """The tables of an empty database; every row is loaded at `LOADED_AT`."""
     engine = open_engine(url)
-    migration.upgrade(engine)
+    migrate(engine)
     yield Place(
         SqlDestination(engine, lambda: LOADED_AT),
         {"AUDIT_ETL_DESTINATION": url},
@@ -76,7 +77,7 @@ def lake_place(url: str, tmp_path: Path) -> Iterator[Place]:
     storage = storage_of(url, os.environ, tmp_path / "scratch")
     state = f"sqlite:///{tmp_path / 'state.db'}"
     engine = open_engine(state)
-    migration.upgrade(engine)
+    migrate(engine)
     variables = {"AUDIT_ETL_DESTINATION": url, "AUDIT_ETL_LEDGER": state}
     aws = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
     destination = ParquetDestination(storage, engine, "day", lambda: LOADED_AT)
