@@ -124,7 +124,7 @@ class App:
 
     @property
     def engine(self) -> sa.Engine:
-        """The state database, which is the destination too if that is SQL."""
+        """The ledger database, which is the destination too if that is SQL."""
         with self._lock:
             if self._engine is None:
                 self.place.make_ready(self.settings.ledger)
@@ -134,7 +134,7 @@ class App:
 
     @property
     def ledger(self) -> Ledger:
-        """Progress, as the state database has it."""
+        """Progress, as the ledger database has it."""
         return Ledger(self.engine)
 
     def destination(self) -> AnyDestination:
@@ -186,7 +186,7 @@ class App:
         return before, schema_version(self.engine)
 
     def dialect(self) -> str:
-        """SQLAlchemy's name for the kind of the state database."""
+        """SQLAlchemy's name for the kind of the ledger database."""
         return sa.make_url(self.settings.ledger).get_backend_name()
 
     def is_embedded(self) -> bool:
@@ -194,7 +194,7 @@ class App:
         return self.dialect() == "sqlite"
 
     def file(self) -> Path:
-        """The SQLite file of the state, if it is one."""
+        """The SQLite file of the ledger, if it is one."""
         return Path(sa.make_url(self.settings.ledger).database or "")
 
     def new_file(self) -> Path | None:

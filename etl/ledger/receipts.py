@@ -1,4 +1,4 @@
-"""Progress: watermarks and receipts. Rows in the state database.
+"""Progress: watermarks and receipts. Rows in the ledger database.
 
 A receipt proves that one window was loaded whole. The watermark of a stream is the end of the
 contiguous run of its receipts; it moves only in the transaction that writes a receipt, by
@@ -32,7 +32,7 @@ _COPIED: Final = (
 
 
 class Ledger:
-    """The progress tables of one state database; see the module for the rules.
+    """The progress tables of one ledger database; see the module for the rules.
 
     Every method raises `DestinationUnavailable` if the database cannot be used.
     """

@@ -19,6 +19,7 @@ import sqlalchemy as sa
 import yaml
 from click.testing import CliRunner
 
+from etl import __version__
 from etl.cli import audit_etl
 from etl.config import load
 from etl.monitoring.health import Monitor, serve_health
@@ -307,6 +308,11 @@ def test_compose_makes_an_ordinary_role(tmp_path: Path) -> None:
         url = sa.make_url(server.url).set(username="audit", password=password, database="audit")
         env = environment(AUDIT_ETL_DESTINATION=url.render_as_string(hide_password=False))
         assert commands.audit_etl("migrate", env=env).returncode == 0
+
+
+def test_our_image_has_the_version_of_the_program() -> None:
+    for file in (CONFIG / "kubernetes").iterdir():
+        assert set(re.findall(r"image: audit-etl:(\S+)", file.read_text())) == {__version__}, file
 
 
 def test_each_image_of_others_is_pinned_by_its_digest() -> None:

@@ -4,7 +4,7 @@ A window's rows are staged as sorted runs, a folder of them for each load. Each 
 merged with its published file into a new one, by a thread of their own as soon as the window has
 gone past it; where nothing is published, its only run is that file. None of these takes the place
 of the old one before the window's last cursor. Only when every partition is durable are the receipt
-and the watermark committed to the state database. A process that dies before that leaves whole
+and the watermark committed to the ledger database. A process that dies before that leaves whole
 files with more audits in them than the receipts prove, which the next run finds there by their
 keys.
 
@@ -71,11 +71,11 @@ class Columns(NamedTuple):
 
 
 class ParquetDestination:
-    """A tree of Parquet files, and its ledger in the state database. See `Destination`.
+    """A tree of Parquet files, and its ledger in the ledger database. See `Destination`.
 
     Args:
         storage: the files.
-        engine: the state database, its tables made.
+        engine: the ledger database, its tables made.
         partition: `hour`, `day` or `month`.
         now: the clock.
     """
