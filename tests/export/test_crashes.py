@@ -36,11 +36,11 @@ from tests.support.samples import (
 )
 from tests.support.simulated_organization import NOW
 
-WINDOWS = [hours(0, 30), hours(30, 60)]
-#: Two windows over three days, with one audit that the first window shows and the second again.
+WINDOWS = [hours(0, 30), hours(30, 48)]
+#: Two windows over two days: the first has audits of both, the second adds to the second day.
 SHOWN = [
     [record(f"a{n:02}", n * 1.5) for n in range(20)],
-    [record(f"b{n:02}", 30 + n * 1.5) for n in range(20)],
+    [record(f"b{n:02}", 30 + n * 1.5) for n in range(12)],
 ]
 
 
