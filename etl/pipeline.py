@@ -10,37 +10,31 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from dataclasses import replace
 from functools import partial
 from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
 from etl.agenda import AGAIN_MAX, HALVES_MAX, Agenda, Parts
-from etl.destinations import AnyDestination, Fence
+from etl.answers import Answer, expected_answer, warn_of
 from etl.errors import (
-    AnswerDoubtful,
     AuditTooLarge,
     SourceBrokePromise,
     SourceUnavailable,
     WindowTooLong,
 )
 from etl.in_flight import Concurrency, InFlightQuery, about_window
+from etl.job import Job, PageProgress
 from etl.ledger import queries
 from etl.losses import Failed, Losses
 from etl.model import (
-    Discrepancy,
     FailedWindow,
-    Late,
     OpenQuery,
     PendingReceipt,
     Receipt,
-    Stream,
-    kept_since,
 )
 from etl.prefetch import Prefetched
-from etl.records import Batch, read_records
-from etl.source import Source
+from etl.records import read_records
 from etl.telemetry.context import carrying
 from etl.window import Window, gaps, last_piece, piece_for
 
@@ -49,90 +43,6 @@ _LOG = logging.getLogger(__name__)
 #: Bytes of raw JSON whose rows wait to be loaded, a page more at most: a quarter of what a
 #: transaction of SQL takes. Twice as much is hardly quicker, and 13 MiB more at the peak.
 DECODED_BYTES: Final = 4 * 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class PageProgress:
-    """How far the export of a window has come, for whoever watches.
-
-    Attributes:
-        reached: event time of the last audit read.
-        events: audits of this window read so far.
-    """
-
-    stream: Stream
-    window: Window
-    reached: datetime
-    events: int
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One stream, its organisation and its destination, and who asks.
-
-    Attributes:
-        schedule: what the receipts name as the reason: a schedule's name, or `backfill`.
-        max_window: no window is longer.
-        fence: see `Destination.load`.
-        watch: called after each page.
-        late: told of audits that were not there yet although their time had been loaded before;
-            None if nobody asks.
-        odd: told of answers that are not what they should be; None if nobody asks.
-        settling: how long after its time an audit may become visible, at the latest. A query that a
-            dead process left is resumed if its window was older than that when it was created, so
-            that a new query could show no more. None: queries are neither resumed nor remembered.
-    """
-
-    stream: Stream
-    source: Source
-    destination: AnyDestination
-    schedule: str
-    max_window: timedelta
-    fence: Fence
-    watch: Callable[[PageProgress], None]
-    late: Callable[[Stream, Late], None] | None = None
-    odd: Callable[[Stream, Discrepancy], None] | None = None
-    settling: timedelta | None = None
-
-
-@dataclass(slots=True)
-class _Answer:
-    """What a query has shown so far.
-
-    Attributes:
-        held: audits of `kept` that the destination holds, if the window was loaded before.
-        kept: the part of the window that the source still has for sure; None if there is none.
-        inside: audits of the window.
-        compared: audits of `kept`, and records that could not be rows.
-        at_end: audits of the instant at which the window ends. The vendor does not say whether its
-            interval includes that, or the start: so they are no sign of anything, and loaded.
-        outside: audits of other times.
-    """
-
-    window: Window
-    held: int
-    kept: Window | None
-    inside: int = 0
-    compared: int = 0
-    at_end: int = 0
-    outside: int = 0
-
-    def take(self, batch: Batch) -> None:
-        """Count a batch."""
-        times = [audit.event_date for audit in batch.audits]
-        inside = [moment for moment in times if moment in self.window]
-        self.inside += len(inside)
-        at_end = times.count(self.window.end)
-        self.at_end += at_end
-        self.outside += len(times) - len(inside) - at_end
-        self.compared += len(batch.rejects)
-        if self.kept is not None:
-            self.compared += sum(moment >= self.kept.start for moment in inside)
-
-    @property
-    def discrepancy(self) -> Discrepancy:
-        """How it differs from what it should be, once it was read to its end."""
-        return Discrepancy(self.outside, max(0, self.held - self.compared))
 
 
 def catch_up(
@@ -316,7 +226,7 @@ def _figures(receipt: Receipt) -> dict[str, object]:
 
 def _load(job: Job, in_flight: InFlightQuery, *, doubting: bool) -> Receipt:
     query = in_flight.query
-    answer = _expected(job, in_flight.window)
+    answer = expected_answer(job, in_flight.window)
     pending = PendingReceipt(
         stream=job.stream,
         window=in_flight.window,
@@ -337,39 +247,8 @@ def _load(job: Job, in_flight: InFlightQuery, *, doubting: bool) -> Receipt:
     finally:
         in_flight.close()  # first: the thread that decodes may wait for a page
         decoded.close()
-    _tell(job, in_flight.window, answer.discrepancy)
+    warn_of(job, in_flight.window, answer.discrepancy)
     return receipt
-
-
-def _expected(job: Job, window: Window) -> _Answer:
-    """An answer of which nothing has come yet; what it has to show at least is counted."""
-    start = max(window.start, kept_since(job.source.now()))
-    kept = Window(start, window.end) if start < window.end else None
-    if kept is None or not job.destination.ledger.loaded(job.stream, window):
-        return _Answer(window, 0, kept)
-    return _Answer(window, job.destination.count(job.stream, kept), kept)
-
-
-def _tell(job: Job, window: Window, found: Discrepancy) -> None:
-    """Warn of an answer that was taken although it is not what it should be."""
-    if found.outside:
-        _LOG.warning(
-            "%s %s: the answer holds %d audits of other times. They are loaded; their own time is "
-            "not taken for loaded",
-            job.stream,
-            window,
-            found.outside,
-        )
-    if found.unshown:
-        _LOG.warning(
-            "%s %s: the organisation does not show at least %d audits that it showed before; they "
-            "stay. `audit-etl verify` names them",
-            job.stream,
-            window,
-            found.unshown,
-        )
-    if job.odd and (found.outside or found.unshown):
-        job.odd(job.stream, found)
 
 
 class _Ready(NamedTuple):
@@ -386,7 +265,7 @@ class _Ready(NamedTuple):
     progress: PageProgress | None
 
 
-def _ready(job: Job, in_flight: InFlightQuery, answer: _Answer) -> Iterator[_Ready]:
+def _ready(job: Job, in_flight: InFlightQuery, answer: Answer) -> Iterator[_Ready]:
     for page in in_flight.pages():
         batch = read_records(page.records)
         answer.take(batch)
@@ -398,7 +277,7 @@ def _ready(job: Job, in_flight: InFlightQuery, answer: _Answer) -> Iterator[_Rea
 
 
 def _watched(
-    job: Job, batches: Iterable[_Ready], answer: _Answer, *, doubting: bool
+    job: Job, batches: Iterable[_Ready], answer: Answer, *, doubting: bool
 ) -> Iterator[Any]:
     """The batches, to be loaded.
 
@@ -410,14 +289,5 @@ def _watched(
         yield batch.prepared
         if batch.progress is not None:
             job.watch(batch.progress)
-    found = answer.discrepancy
-    if doubting and found.unshown:
-        raise AnswerDoubtful(
-            f"the answer lacks at least {found.unshown} of the {answer.held} audits that the "
-            "destination holds of its window; it is asked for again"
-        )
-    if doubting and found.outside:
-        raise AnswerDoubtful(
-            f"the answer holds {found.outside} audits of other times, and {answer.inside} of its "
-            "window; it is asked for again"
-        )
+    if doubting:
+        answer.require_complete()

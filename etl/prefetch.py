@@ -70,16 +70,6 @@ class Prefetched(Generic[T]):
         self._thread.start()
 
     @property
-    def waiting(self) -> int:
-        """How many values are there to be taken."""
-        with self._changed:
-            return len(self._waiting)
-
-    def given_up(self) -> bool:
-        """Whether it was closed before its end."""
-        return self._given_up.is_set()
-
-    @property
     def starved(self) -> float:
         """The share of values so far, 0 to 1, that were not there yet when they were wanted."""
         return self._awaited / self._taken if self._taken else 0.0

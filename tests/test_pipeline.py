@@ -15,9 +15,10 @@ from etl.errors import (
     SourceUnavailable,
     WindowTooLong,
 )
+from etl.job import Job, PageProgress
 from etl.ledger import queries
 from etl.model import Discrepancy, FailedWindow, OpenQuery, Receipt
-from etl.pipeline import Job, PageProgress, backfill, catch_up
+from etl.pipeline import backfill, catch_up
 from etl.window import Window
 from tests.support.places import Place, sql_place
 from tests.support.samples import (

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etl.genesys.client.clock import Clock
-from etl.prefetch import Abandoned, Prefetched
+from etl.prefetch import Abandoned, Prefetched, require_wanted
 
 PATIENCE_SECONDS = 30.0
 
@@ -99,25 +99,29 @@ def test_a_pause_ends_when_nobody_waits_any_more() -> None:
 
 def test_no_request_is_sent_for_nobody() -> None:
     clock = Clock(lambda: datetime.now(UTC), monotonic, lambda _: False)  # noqa: TID251 - a clock that goes
-    begun, given_up = threading.Event(), threading.Event()
+    begun = threading.Event()
     checked = []
+
+    def abandoned() -> bool:
+        try:
+            require_wanted()
+        except Abandoned:
+            return True
+        return False
 
     def values() -> Iterator[int]:
         begun.set()
-        given_up.wait(PATIENCE_SECONDS)
+        assert comes_true(abandoned)
+        checked.append("abandoned")
         clock.check()  # as before each request
         checked.append("sent")
         yield 1
 
     ahead = Prefetched(values(), one, 1, "requests")
     assert begun.wait(PATIENCE_SECONDS)
-    closing_thread = threading.Thread(target=ahead.close)
-    closing_thread.start()
-    assert comes_true(ahead.given_up)
-    given_up.set()
-    closing_thread.join()
+    ahead.close()
 
-    assert checked == []
+    assert checked == ["abandoned"]
 
 
 def test_the_thread_sees_what_its_maker_sees() -> None:
@@ -129,19 +133,19 @@ def test_the_thread_sees_what_its_maker_sees() -> None:
 
 
 def test_it_tells_how_much_had_to_be_waited_for() -> None:
-    gate = threading.Semaphore(0)
+    three_wait, gate = threading.Event(), threading.Event()
 
     def values() -> Iterator[int]:
-        for number in range(4):
-            if number == 3:
-                gate.acquire()
-            yield number
+        yield from range(3)
+        three_wait.set()
+        gate.wait(PATIENCE_SECONDS)
+        yield 3
 
     with closing(Prefetched(values(), one, 10, "numbers")) as ahead:
         taken = iter(ahead)
-        assert comes_true(lambda: ahead.waiting == 3)
+        assert three_wait.wait(PATIENCE_SECONDS)
         assert [next(taken) for _ in range(3)] == [0, 1, 2]
         assert ahead.starved == 0.0
-        threading.Timer(0.05, gate.release).start()
+        threading.Timer(0.05, gate.set).start()
         assert next(taken) == 3
         assert ahead.starved == pytest.approx(0.25)

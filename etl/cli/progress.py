@@ -10,8 +10,8 @@ from typing import Final, Protocol
 import click
 
 from etl.app import App
+from etl.job import PageProgress
 from etl.model import Receipt, Stream
-from etl.pipeline import PageProgress
 from etl.plain import plain
 from etl.window import Window, iso_utc
 

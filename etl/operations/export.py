@@ -24,6 +24,7 @@ from etl.errors import (
     UsageError,
 )
 from etl.genesys.query import AuditSource
+from etl.job import Job, PageProgress
 from etl.ledger import claims, leases, queries
 from etl.ledger.leases import Lease
 from etl.model import (
@@ -39,7 +40,6 @@ from etl.model import (
 from etl.operations import warnings
 from etl.operations.recognition import recognise
 from etl.operations.verify import Verdict, Verifier
-from etl.pipeline import Job, PageProgress
 from etl.schedules import Schedule, last_firing
 from etl.window import (
     TIME_TOLERANCE,

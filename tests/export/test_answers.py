@@ -8,9 +8,9 @@ from msgspec.structs import replace
 
 from etl.destinations.sql.destination import SqlDestination
 from etl.errors import SourceBrokePromise
+from etl.job import PageProgress
 from etl.ledger import verifications
 from etl.model import ALL_SERVICES, Stream
-from etl.pipeline import PageProgress
 from etl.records import Audit
 from etl.simulator import AuditLog, Faults
 from etl.simulator.timestamps import milliseconds

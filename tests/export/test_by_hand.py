@@ -17,10 +17,10 @@ from etl.database import schema
 from etl.destinations.sql import destination as sql_module
 from etl.destinations.sql.destination import SqlDestination
 from etl.errors import ConfigurationError, DestinationUnavailable
+from etl.job import PageProgress
 from etl.ledger.gaps import gaps_of
 from etl.model import Receipt, Stream
 from etl.operations import export, query
-from etl.pipeline import PageProgress
 from etl.simulator import AuditLog, Faults
 from etl.window import Window, gaps
 from tests.support.destination_contents import audits_in

@@ -591,8 +591,8 @@ BUGS = [
                 "        except QueryFailed:\n            return\n\n    for page in whole():\n",
             ),
             (
-                "from etl.records import Batch",
-                "from etl.errors import QueryFailed\nfrom etl.records import Batch, Page",
+                "from etl.records import read_records",
+                "from etl.errors import QueryFailed\nfrom etl.records import Page, read_records",
             ),
         ),
         (_cell("queries vanish after two pages"),),
@@ -703,14 +703,24 @@ BUGS = [
     ),
     Bug(
         "an answer about another time passes at once",
-        "etl/pipeline.py",
-        (("    if doubting and found.outside:\n", "    if doubting and found.outside < 0:\n"),),
+        "etl/answers.py",
+        (
+            (
+                "        if found.outside:\n            raise",
+                "        if found.outside < 0:\n            raise",
+            ),
+        ),
         (_cell("answers about the day before"),),
     ),
     Bug(
         "a shorter answer passes at once",
-        "etl/pipeline.py",
-        (("    if doubting and found.unshown:\n", "    if doubting and found.unshown < 0:\n"),),
+        "etl/answers.py",
+        (
+            (
+                "        if found.unshown:\n            raise",
+                "        if found.unshown < 0:\n            raise",
+            ),
+        ),
         (ANSWERS, "-k", "a_shorter_answer and sqlite"),
     ),
     Bug(
