@@ -14,7 +14,7 @@ from etl.database.transactions import transact
 from etl.destinations.sql import destination as sql_module
 from etl.ledger import verifications as stored
 from etl.model import Verification
-from etl.operations import verify
+from etl.operations.comparison import Comparison
 from etl.operations.verify import Verdict, Verifier
 from etl.records import Batch
 from etl.window import Window
@@ -49,7 +49,8 @@ def pages(shown: Sequence[dict[str, Any]], size: int) -> list[Batch]:
 def verdicts(place: Place, windows: Sequence[Window], *given: list[Batch]) -> list[Verdict]:
     """The verdicts on windows, of which the source shows these pages."""
     told: list[Verdict] = []
-    verifier = Verifier(place.destination, repair=False, tell=told.append)
+    comparison = Comparison(ids_max=PIECE, noted_rows=PIECE)
+    verifier = Verifier(place.destination, repair=False, tell=told.append, comparison=comparison)
     for window, shown in zip(windows, given, strict=True):
         load_into(verifier, draft(window, schedule="backfill"), shown, unfenced)
     return told
@@ -59,8 +60,6 @@ def verdicts(place: Place, windows: Sequence[Window], *given: list[Batch]) -> li
 def shared(standing_place: Place, monkeypatch: pytest.MonkeyPatch) -> Place:
     """A destination of each kind, emptied, and a comparison in small pieces."""
     standing_place.empty()
-    monkeypatch.setattr(verify, "NOTED_ROWS", PIECE)
-    monkeypatch.setattr(verify, "IDS_MAX", PIECE)
     monkeypatch.setattr(sql_module, "HELD_ROWS", PIECE)
     return standing_place
 
@@ -89,7 +88,7 @@ def test_all_is_missing_or_extra_of_what_only_one_side_has(shared: Place, count:
 
     said = found.verification
     assert (said.events, said.missing, said.extra) == (count, count, count)
-    told = min(count, verify.IDS_MAX)
+    told = min(count, PIECE)
     assert found.missing_ids == tuple(r["id"] for r in others[:told])
     assert found.extra_ids == tuple(r["id"] for r in records(told))
 

@@ -30,9 +30,10 @@ from etl.destinations.sql.keys import absent_of, delete_early, delete_orphans, r
 from etl.destinations.sql.malloc_trim import give_back
 from etl.destinations.sql.rejects import insert_rejects
 from etl.destinations.sql.rows import rows_of
+from etl.destinations.sql.written import NONE, Total, Written
 from etl.errors import AuditTooLarge
 from etl.ledger import lateness
-from etl.ledger.lateness import NOTHING, Arrived, LoadHistory, warn_of_loss
+from etl.ledger.lateness import LoadHistory, warn_of_loss
 from etl.ledger.receipts import Ledger, record
 from etl.model import ALL_SERVICES, PendingReceipt, Receipt, Stream
 from etl.records import Audit, Batch
@@ -76,46 +77,6 @@ class _LoadState(NamedTuple):
     checks: _Checks
 
 
-class _Written(NamedTuple):
-    """What a transaction has done.
-
-    Attributes:
-        events: audits that it was given.
-        repeated: how many of them it was given more than once.
-        new: the ids of those that were not there.
-        arrived: what is new in time that had been loaded before.
-        rejects: records that cannot be rows.
-    """
-
-    events: int
-    repeated: int
-    new: Sequence[str]
-    arrived: Arrived
-    rejects: int
-
-
-NONE: Final = _Written(0, 0, (), NOTHING, 0)
-
-
-class _Sum:
-    """What the transactions of one load have done together."""
-
-    def __init__(self) -> None:
-        self.events = self.repeated = self.new_events = self.rejects = self.restored = 0
-
-    def add(self, pending: PendingReceipt, written: _Written) -> None:
-        """Add what was committed, and tell whoever asks."""
-        self.events += written.events
-        self.repeated += written.repeated
-        self.new_events += len(written.new)
-        self.rejects += written.rejects
-        self.restored += written.arrived.restored
-        if written.arrived.late and pending.late:
-            pending.late(written.arrived.late)
-        if pending.new:
-            pending.new(written.new)
-
-
 class SqlDestination:
     """The tables of `schema` in one database, which also holds the ledger. See `Destination`."""
 
@@ -131,10 +92,9 @@ class SqlDestination:
 
     def load(self, pending: PendingReceipt, batches: Iterable[Batch], fence: Fence) -> Receipt:
         """See `Destination.load`."""
-        total = _Sum()
-        history = LoadHistory(
-            pending.stream, self.ledger.loads(pending.stream, pending.window), pending.started_at
-        )
+        total = Total()
+        loads = self.ledger.loads(pending.stream, pending.window)
+        history = LoadHistory(pending.stream, loads, pending.started_at)
         state = _LoadState(history, _Checks(look_up=bool(history.loads)))
         left_out: list[AuditTooLarge] = []
         groups = grouped(batches, GROUP_BYTES)
@@ -147,8 +107,8 @@ class SqlDestination:
                 give_back()
                 group, is_last = next(groups)
 
-        def finish(last: Batch) -> tuple[Receipt | None, _Written]:
-            def work(connection: sa.Connection) -> tuple[Receipt | None, _Written]:
+        def finish(last: Batch) -> tuple[Receipt | None, Written]:
+            def work(connection: sa.Connection) -> tuple[Receipt | None, Written]:
                 written = self._insert(connection, state, last)
                 fence(connection)
                 if left_out:
@@ -239,19 +199,19 @@ class SqlDestination:
         """See `Destination.close`."""
         self._engine.dispose()
 
-    def _write(self, state: _LoadState, fence: Fence, group: Batch) -> _Written:
+    def _write(self, state: _LoadState, fence: Fence, group: Batch) -> Written:
         """Insert and commit what is absent of `group`."""
         if not group.audits and not group.rejects:
             return NONE
 
-        def work(connection: sa.Connection) -> _Written:
+        def work(connection: sa.Connection) -> Written:
             written = self._insert(connection, state, group)
             fence(connection)
             return written
 
         return transact(self._engine, work)
 
-    def _insert(self, connection: sa.Connection, state: _LoadState, group: Batch) -> _Written:
+    def _insert(self, connection: sa.Connection, state: _LoadState, group: Batch) -> Written:
         """Insert what is absent of `group`."""
         history, now = state.history, self._now()
         organization = history.stream.organization
@@ -265,7 +225,7 @@ class SqlDestination:
         insert_rejects(connection, self._inserter, organization, group.rejects, now)
         lateness.add(connection, history.stream, arrived.late, history.asked_at)
         given, new = len(group.audits), [audit.id for audit in absent]
-        return _Written(given, given - len(by_id), new, arrived, len(group.rejects))
+        return Written(given, given - len(by_id), new, arrived, len(group.rejects))
 
     def _insert_absent(
         self,
