@@ -20,7 +20,7 @@ from etl.config import load
 from etl.errors import AuditEtlError
 from etl.model import Receipt
 from etl.operations import export
-from etl.operations.export import Failure
+from etl.operations.streams import Failure
 from etl.simulator import CLIENT_ID, CLIENT_SECRET, AuditLog, Simulator
 
 #: What the demo asks, and what it would be asked for.

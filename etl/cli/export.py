@@ -10,8 +10,9 @@ from etl.cli.progress import Display, display
 from etl.cli.shared import Duration, Instant, app_of, common_options, print_json, print_table
 from etl.ledger.rows import key_of, picked, window_key
 from etl.model import Receipt
-from etl.operations import export
-from etl.operations.export import Failure, Planned
+from etl.operations import export, selection
+from etl.operations.selection import Planned
+from etl.operations.streams import Failure
 
 #: What is told of a receipt.
 _RECEIPT: Final = (
@@ -91,10 +92,10 @@ def backfill_command(
     time before now (7d, 12h). Safe to repeat, to overlap and to run next to the daemon.
     """
     with app_of(context, config_path, verbose=verbose) as app:
-        streams = export.selected(app, organization, services)
-        span = export.span_of(app, start, end, () if dry_run else streams)
+        streams = selection.selected(app, organization, services)
+        span = selection.span_of(app, start, end, () if dry_run else streams)
         if dry_run:
-            _show_plan(export.plan(app, span, streams), as_json)
+            _show_plan(selection.plan(app, span, streams), as_json)
             return 0
         with display(app, as_json, [(stream, span) for stream in streams]) as shown:
             outcomes = export.backfill(app, span, streams, wait=wait, watch=shown.watch)

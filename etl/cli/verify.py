@@ -11,8 +11,8 @@ from etl.cli.progress import Display, display
 from etl.cli.shared import Duration, Instant, app_of, common_options, print_json, print_table
 from etl.errors import SourceBrokePromise
 from etl.ledger.rows import key_of, picked, window_key
-from etl.operations import export
-from etl.operations.export import Failure
+from etl.operations import selection, verify
+from etl.operations.streams import Failure
 from etl.operations.verify import Verdict
 
 
@@ -54,10 +54,10 @@ def verify_command(
     not repaired.
     """
     with app_of(context, config_path, verbose=verbose) as app:
-        streams = export.selected(app, organization, services)
-        span = export.span_of(app, start, end, streams)
+        streams = selection.selected(app, organization, services)
+        span = selection.span_of(app, start, end, streams)
         with display(app, as_json, [(stream, span) for stream in streams]) as shown:
-            outcomes = export.verify(
+            outcomes = verify.verify(
                 app, span, streams, repair=repair, wait=wait, watch=shown.watch
             )
             return _report(outcomes, shown, as_json)

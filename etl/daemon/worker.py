@@ -17,6 +17,7 @@ from etl.ledger import leases
 from etl.ledger.leases import Lease
 from etl.model import Receipt, Stream
 from etl.operations import early, export
+from etl.operations.streams import Failure
 
 _LOG = logging.getLogger(__name__)
 
@@ -101,7 +102,7 @@ class Worker:
         except AuditEtlError as error:
             self._failed(None, error)
 
-    def _outcomes(self) -> Generator[Receipt | export.Failure, None, None]:
+    def _outcomes(self) -> Generator[Receipt | Failure, None, None]:
         # A dead process of another machine keeps its lease for so long, and nobody else does.
         return export.run(
             self._app,
@@ -110,7 +111,7 @@ class Worker:
             watch=lambda _: self._observer.moves(self._organization),
         )
 
-    def _tell(self, outcome: Receipt | export.Failure) -> None:
+    def _tell(self, outcome: Receipt | Failure) -> None:
         if isinstance(outcome, Receipt):
             self._observer.loaded(outcome)
         else:

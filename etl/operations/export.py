@@ -1,32 +1,18 @@
-"""What the commands do: run, backfill, the plan of one, verify. Every effect goes through `App`."""
+"""`run` and `backfill`: streams up to now, or a span of them. Every effect goes through `App`."""
 
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Final, TypeVar
 
 from etl import pipeline
 from etl.app import App
-from etl.destinations import AnyDestination, Fence
-from etl.due import Due, Lookback, due, horizon, loaded_to, refused_to
+from etl.destinations import Fence
+from etl.due import Due, Lookback, due, loaded_to, refused_to
 from etl.errors import (
-    AuditEtlError,
-    AuditTooLarge,
     ConfigurationError,
-    DestinationUnavailable,
-    LeaseHeld,
-    ServiceRefused,
-    SourceBrokePromise,
-    SourceUnavailable,
-    Stopped,
-    UsageError,
 )
 from etl.genesys.query import AuditSource
-from etl.job import Job, PageProgress
-from etl.ledger import claims, leases, queries
-from etl.ledger.leases import Lease
+from etl.ledger import claims, queries
 from etl.model import (
     BACKFILL,
     MANUAL,
@@ -35,48 +21,16 @@ from etl.model import (
     Receipt,
     Stream,
     Watermark,
-    least_requests,
 )
 from etl.operations import warnings
-from etl.operations.recognition import recognise
-from etl.operations.verify import Verdict, Verifier
+from etl.operations.selection import latest_end, reachable, require_past, signed_in
+from etl.operations.streams import Failure, Watch, held, in_turn, job_of
 from etl.schedules import Schedule, last_firing
 from etl.window import (
     TIME_TOLERANCE,
     Window,
-    by_density,
     floor_second,
-    iso_utc,
 )
-
-#: A window of one page that took longer tells of an outage or a pause, not of the query.
-QUERY_SECONDS_MAX: Final = 60
-
-Watch = Callable[[PageProgress], None]
-Outcome = TypeVar("Outcome")
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """A stream that could not be brought up to date; the others were tried all the same."""
-
-    stream: Stream
-    error: AuditEtlError
-
-
-@dataclass(frozen=True, slots=True)
-class Planned:
-    """One window of a backfill that is only planned.
-
-    Attributes:
-        events: audits that it may hold, by the density of what was loaded; None if unknown.
-        requests: the least requests that it costs: a query, a poll and its pages.
-    """
-
-    stream: Stream
-    window: Window
-    events: int | None
-    requests: int
 
 
 def run(
@@ -117,24 +71,24 @@ def run(
     destination = app.destination()
 
     def export(stream: Stream) -> Iterator[Receipt]:
-        source = _signed_in(app, stream.organization)
+        source = signed_in(app, stream.organization)
         lease_name = WRITER if app.place.one_writer else str(stream)
-        with _held(app, lease_name, wait) as fence:
+        with held(app, lease_name, wait) as fence:
             _take_back(app, stream, source, fence)
             watermark = app.ledger.begin(stream, _begin(app, stream, source), source.now())
             watermark = _without_refused(app, stream, watermark, source)
-            until = _horizon(app, source)
+            until = latest_end(app, source)
             found = _due(app, stream, watermark, until, lookback)
             if found.spans:
                 warnings.warn_of_retention(app, stream.organization, min(found.spans))
             for failed in found.failed:
                 if failed.excused:
                     warnings.warn_of_refused_time(app, stream, failed.window)
-            job = _job(app, stream, destination, schedule or found.schedule, fence, watch)
+            job = job_of(app, stream, destination, schedule or found.schedule, fence, watch)
             job = replace(job, settling=_settling(app, lookback))
             yield from pipeline.catch_up(job, found.spans, found.failed)
 
-    return _in_turn(app, streams, export)
+    return in_turn(app, streams, export)
 
 
 def backfill(
@@ -152,193 +106,12 @@ def backfill(
     destination = app.destination()
 
     def export(stream: Stream) -> Iterator[Receipt]:
-        _require_past(app, span, stream)
-        with _held(app, WRITER if app.place.one_writer else None, wait) as fence:
-            job = _job(app, stream, destination, BACKFILL, fence, watch)
+        require_past(app, span, stream)
+        with held(app, WRITER if app.place.one_writer else None, wait) as fence:
+            job = job_of(app, stream, destination, BACKFILL, fence, watch)
             yield from pipeline.backfill(job, span)
 
-    return _in_turn(app, streams, export)
-
-
-def verify(
-    app: App,
-    span: Window,
-    streams: Sequence[Stream],
-    *,
-    repair: bool,
-    wait: timedelta = timedelta(0),
-    watch: Watch = lambda _: None,
-) -> Iterator[Verdict | Failure]:
-    """Ask the source again for `span` of `streams` and compare ids; with `repair`, load as well.
-
-    It costs the requests that a backfill of the span costs. Without a repair nothing is loaded and
-    no lease is needed. A stream of which the organisation no longer shows all that it showed before
-    fails after its verdicts. See `run` for the rest.
-
-    Raises:
-        ConfigurationError: there is no destination to compare; see also `run`.
-    """
-    app.require_tables()
-    destination = app.destination()
-
-    def export(stream: Stream) -> Iterator[Verdict]:
-        _require_past(app, span, stream)
-        needs_lease = repair and app.place.one_writer
-        found: deque[Verdict] = deque()
-        with (
-            _held(app, WRITER if needs_lease else None, wait) as fence,
-            closing(Verifier(destination, repair=repair, tell=found.append)) as verifier,
-        ):
-            job = _job(app, stream, verifier, BACKFILL, fence, watch)
-            unshown, failure = 0, ""
-            try:
-                for _ in pipeline.backfill(job, span):
-                    verdict = found.popleft()
-                    unshown += verdict.unshown
-                    yield verdict
-            except (SourceUnavailable, SourceBrokePromise, AuditTooLarge) as error:
-                if not unshown:
-                    raise
-                failure = f". Besides, {error}"
-            if unshown:
-                raise SourceBrokePromise(f"{stream}: {_unshown_text(unshown)}{failure}")
-
-    return _in_turn(app, streams, export)
-
-
-def _unshown_text(unshown: int) -> str:
-    return (
-        f"the organisation does not show {unshown} audits that it showed before, though it was "
-        "asked twice. They stay in the destination, --json names them as extra: ask Genesys about "
-        "them"
-    )
-
-
-def _require_past(app: App, span: Window, stream: Stream) -> None:
-    warnings.warn_of_retention(app, stream.organization, span)
-    latest = _horizon(app, _signed_in(app, stream.organization))
-    if span.end > latest:
-        raise UsageError(_too_late(span.end, latest))
-
-
-def _in_turn(
-    app: App, streams: Sequence[Stream], export: Callable[[Stream], Iterator[Outcome]]
-) -> Generator[Outcome | Failure, None, None]:
-    """Export the streams one after the other; one that fails is told of and holds up no other."""
-    refused: list[tuple[Stream, ServiceRefused]] = []
-    exported: set[str] = set()
-    for stream in streams:
-        try:
-            recognise(app, stream.organization)
-            yield from export(stream)
-            exported.add(stream.organization)
-        except (Stopped, DestinationUnavailable):
-            raise
-        except ServiceRefused as error:
-            refused.append((stream, error))
-        except AuditEtlError as error:
-            yield Failure(stream, error)
-    for stream, refusal in refused:
-        if stream.organization in exported:
-            warnings.warn_of_refusal(app, stream, refusal)
-        else:
-            yield Failure(stream, refusal)
-
-
-def _job(
-    app: App,
-    stream: Stream,
-    destination: AnyDestination,
-    schedule: str,
-    fence: Fence,
-    watch: Watch,
-) -> Job:
-    source = app.source(stream.organization)
-    last = destination.ledger.last_receipt(stream)
-    if last is not None and least_requests(last.events + last.rejects) == least_requests(0):
-        took = (last.loaded_at - last.started_at).total_seconds()
-        if 0 <= took <= QUERY_SECONDS_MAX:
-            # A process that has just begun knows by that when the first poll is worth its request.
-            source.expect(took)
-    return Job(
-        stream=stream,
-        source=source,
-        destination=destination,
-        schedule=schedule,
-        max_window=app.settings.max_window,
-        fence=fence,
-        watch=watch,
-        late=app.observer.came_late if app.observer else None,
-        odd=app.observer.answered_oddly if app.observer else None,
-    )
-
-
-def plan(app: App, span: Window, streams: Sequence[Stream]) -> list[Planned]:
-    """The windows that a backfill of `span` would ask for; nothing is asked."""
-    readable = app.has_tables()
-    return [
-        planned
-        for stream in streams
-        for planned in _planned(
-            stream, span, app.ledger.density(stream) if readable else None, app.settings.max_window
-        )
-    ]
-
-
-def _planned(
-    stream: Stream, span: Window, density: float | None, longest: timedelta
-) -> Iterator[Planned]:
-    for window in by_density(span, lambda: density, longest):
-        events = None if density is None else round(density * window.length.total_seconds())
-        yield Planned(stream, window, events, least_requests(events or 0))
-
-
-def span_of(
-    app: App, start: datetime, end: datetime | None, streams: Sequence[Stream] = ()
-) -> Window:
-    """The span from `start` to `end`, or to the latest instant that can be exported of `streams`.
-
-    That is told by the organisations, which are signed in to; by our clock if there are none.
-
-    Raises:
-        UsageError: the span is empty, or reaches later than now less the lag.
-    """
-    horizons = [_horizon(app, source) for source in _reachable(app, streams)]
-    latest = min(horizons, default=horizon(app.now(), app.now(), app.settings.lag))
-    end = latest if end is None else end
-    if start >= latest:
-        raise UsageError(_too_late(start, latest))
-    if end > latest:
-        raise UsageError(_too_late(end, latest))
-    if end <= start:
-        raise UsageError(f"--from {iso_utc(start)} must lie before --to {iso_utc(end)}")
-    return Window(start, end)
-
-
-def selected(app: App, organization: str | None, services: Sequence[str]) -> list[Stream]:
-    """The streams that a backfill is for.
-
-    Raises:
-        ConfigurationError: no such organisation is configured.
-    """
-    app.settings.require_credentials()
-    if organization is not None:
-        app.settings.organization(organization)
-    streams = [s for s in app.streams() if organization in {None, s.organization}]
-    if not services:
-        return streams
-    return [
-        Stream(o, service)
-        for o in sorted({s.organization for s in streams})
-        for service in services
-    ]
-
-
-def _too_late(instant: datetime, latest: datetime) -> str:
-    return (
-        f"{iso_utc(instant)} is too late: audits can be exported up to {iso_utc(latest)}, which is "
-        "now minus the lag; leave out --to to export up to there"
-    )
+    return in_turn(app, streams, export)
 
 
 def _require_started(app: App, streams: Iterable[Stream]) -> None:
@@ -346,30 +119,8 @@ def _require_started(app: App, streams: Iterable[Stream]) -> None:
     try:
         app.settings.require_started(app.now())
     except ConfigurationError:
-        times = [source.now() for source in _reachable(app, streams)]
+        times = [source.now() for source in reachable(app, streams)]
         app.settings.require_started(max(times, default=app.now()))
-
-
-def _reachable(app: App, streams: Iterable[Stream]) -> Iterator[AuditSource]:
-    """The clients of those organisations of the streams that can be signed in to."""
-    for organization in sorted({stream.organization for stream in streams}):
-        try:
-            source = _signed_in(app, organization)
-        except AuditEtlError:
-            continue  # which its streams tell of, when their turn comes
-        yield source
-
-
-def _signed_in(app: App, organization: str) -> AuditSource:
-    """The organisation's client, which has heard what time it is there."""
-    source = app.source(organization)
-    source.sign_in()
-    warnings.warn_of_clock(app, organization, source)
-    return source
-
-
-def _horizon(app: App, source: AuditSource) -> datetime:
-    return horizon(source.now(), app.now(), app.settings.lag)
 
 
 def _begin(app: App, stream: Stream, source: AuditSource) -> datetime:
@@ -378,7 +129,7 @@ def _begin(app: App, stream: Stream, source: AuditSource) -> datetime:
     Where the configuration says, or where a stream left off that had its services: `*` before a
     named service, any other one before `*`. Else the time in between would be asked for by none.
     """
-    begin = min(_horizon(app, source), app.settings.starts_at(source.now()))
+    begin = min(latest_end(app, source), app.settings.starts_at(source.now()))
     if app.ledger.watermark(stream) is not None:
         return begin
     before = [
@@ -449,30 +200,3 @@ def _named(app: App, name: str) -> Schedule:
             return schedule
     names = ", ".join(schedule.name for schedule in app.settings.schedules)
     raise ConfigurationError(f"there is no schedule {name!r}; the configuration has: {names}")
-
-
-@contextmanager
-def _held(app: App, name: str | None, wait: timedelta) -> Iterator[Fence]:
-    """Hold the lease `name` during the block; give what confirms it. None needs no lease."""
-
-    def taken() -> AbstractContextManager[Lease]:
-        lease = _acquire(app, name or "", wait)
-        return leases.holding(app.engine, lease, app.now, app.timing)
-
-    if name is None:
-        yield lambda _: None
-        return
-    with app.writing.joining(app.engine, taken) if name == WRITER else taken() as lease:
-        yield lease.confirm
-
-
-def _acquire(app: App, name: str, wait: timedelta) -> Lease:
-    deadline = app.monotonic() + wait.total_seconds()
-    while True:
-        try:
-            return leases.acquire(app.engine, name, app.holder, app.now(), app.timing.length)
-        except LeaseHeld:
-            if app.monotonic() >= deadline:
-                raise
-        if app.stop.wait(app.timing.poll_seconds):
-            raise Stopped("stopped while waiting for another process's lease")

@@ -6,16 +6,30 @@ file, so that a window of any size is compared in a few megabytes of memory. Wit
 audits that the source shows are loaded in the same pass: no request is sent twice.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
-from datetime import date
+from datetime import date, timedelta
 from typing import Generic
 
+from etl import pipeline
+from etl.app import App
 from etl.destinations import Destination, Fence, Held, Prepared
-from etl.errors import AnswerDoubtful
+from etl.errors import AnswerDoubtful, AuditTooLarge, SourceBrokePromise, SourceUnavailable
 from etl.ledger import verifications
-from etl.model import PendingReceipt, Receipt, Stream, Verification, kept_since
+from etl.model import (
+    BACKFILL,
+    WRITER,
+    PendingReceipt,
+    Receipt,
+    Stream,
+    Verification,
+    kept_since,
+)
 from etl.operations.comparison import Comparison, Difference, Shown
+from etl.operations.selection import require_past
+from etl.operations.streams import Failure, Watch, held, in_turn, job_of
 from etl.records import Batch
 from etl.window import Window
 
@@ -165,3 +179,57 @@ class Verifier(Generic[Prepared]):
             comparison.unshown(kept_since(receipt.loaded_at)),
             comparison.count("moved"),
         )
+
+
+def verify(
+    app: App,
+    span: Window,
+    streams: Sequence[Stream],
+    *,
+    repair: bool,
+    wait: timedelta = timedelta(0),
+    watch: Watch = lambda _: None,
+) -> Iterator[Verdict | Failure]:
+    """Ask the source again for `span` of `streams` and compare ids; with `repair`, load as well.
+
+    It costs the requests that a backfill of the span costs. Without a repair nothing is loaded and
+    no lease is needed. A stream of which the organisation no longer shows all that it showed before
+    fails after its verdicts. See `run` for the rest.
+
+    Raises:
+        ConfigurationError: there is no destination to compare; see also `run`.
+    """
+    app.require_tables()
+    destination = app.destination()
+
+    def export(stream: Stream) -> Iterator[Verdict]:
+        require_past(app, span, stream)
+        needs_lease = repair and app.place.one_writer
+        found: deque[Verdict] = deque()
+        with (
+            held(app, WRITER if needs_lease else None, wait) as fence,
+            closing(Verifier(destination, repair=repair, tell=found.append)) as verifier,
+        ):
+            job = job_of(app, stream, verifier, BACKFILL, fence, watch)
+            unshown, failure = 0, ""
+            try:
+                for _ in pipeline.backfill(job, span):
+                    verdict = found.popleft()
+                    unshown += verdict.unshown
+                    yield verdict
+            except (SourceUnavailable, SourceBrokePromise, AuditTooLarge) as error:
+                if not unshown:
+                    raise
+                failure = f". Besides, {error}"
+            if unshown:
+                raise SourceBrokePromise(f"{stream}: {_unshown_text(unshown)}{failure}")
+
+    return in_turn(app, streams, export)
+
+
+def _unshown_text(unshown: int) -> str:
+    return (
+        f"the organisation does not show {unshown} audits that it showed before, though it was "
+        "asked twice. They stay in the destination, --json names them as extra: ask Genesys about "
+        "them"
+    )

@@ -12,7 +12,7 @@ from etl.config import load
 from etl.errors import AuditEtlError
 from etl.model import Stream
 from etl.operations import export
-from etl.operations.export import Failure
+from etl.operations.streams import Failure
 from etl.records import read_records
 from etl.window import Window
 from tests.benchmarks.limits import copied, inserted

@@ -27,7 +27,7 @@ from etl.destinations.lake.local_storage import LocalStorage
 from etl.errors import ConfigurationError, SchemaBehind
 from etl.ledger import identities, status
 from etl.model import Stream
-from etl.operations import export, query
+from etl.operations import export, query, verify
 from etl.operations.verify import Verdict
 from etl.records import Audit
 from etl.simulator import CLIENT_ID, CLIENT_SECRET, AuditLog, Simulator
@@ -262,7 +262,7 @@ def test_everything_is_verified_and_asked_about_afterwards(old: Old) -> None:
     old.run()
 
     with old.app() as app:
-        verdicts = list(export.verify(app, SPAN, STREAMS, repair=False))
+        verdicts = list(verify.verify(app, SPAN, STREAMS, repair=False))
         assert all(isinstance(verdict, Verdict) for verdict in verdicts), verdicts
         found = [v.verification for v in verdicts if isinstance(v, Verdict)]
         assert {(v.missing, v.extra) for v in found} == {(0, 0)}

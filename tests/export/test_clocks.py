@@ -22,8 +22,8 @@ from etl.ledger import queries, status
 from etl.ledger.gaps import gaps_of
 from etl.ledger.receipts import record as ledger_record
 from etl.model import OpenQuery, PendingReceipt, Receipt, Stream, Watermark
-from etl.operations import check, export
-from etl.operations.export import Failure
+from etl.operations import check, export, selection, verify
+from etl.operations.streams import Failure
 from etl.simulator import CLIENT_ID, CLIENT_SECRET, AuditLog, Simulator
 from etl.simulator import http as simulator_http
 from etl.window import CLOCKS_AGREE, Window
@@ -396,16 +396,16 @@ def test_a_span_without_an_end_ends_by_the_organisation_s_clock(
 ) -> None:
     setup.ahead = ahead
     with setup.process() as app:
-        span = export.span_of(app, NOW - DAY, None, [STREAM])
+        span = selection.span_of(app, NOW - DAY, None, [STREAM])
         for outcome in export.backfill(app, span, [STREAM]):
             done(outcome)
-        for verdict in export.verify(app, span, [STREAM], repair=False):
+        for verdict in verify.verify(app, span, [STREAM], repair=False):
             assert not isinstance(verdict, Failure)
             assert verdict.verification.missing == 0
 
         assert abs(span.end - (NOW - LAG)) < MINUTE
         with pytest.raises(UsageError, match="is too late"):
-            export.span_of(app, NOW - DAY, NOW - LAG + MINUTE, [STREAM])
+            selection.span_of(app, NOW - DAY, NOW - LAG + MINUTE, [STREAM])
 
 
 def test_a_span_is_told_though_an_organisation_cannot_be_asked(setup: Setup) -> None:
@@ -416,7 +416,7 @@ def test_a_span_is_told_though_an_organisation_cannot_be_asked(setup: Setup) -> 
         "AUDIT_ETL_ORGANIZATIONS__ELSEWHERE__CLIENT_SECRET": "secret",
     }
     with setup.process(**organizations) as app:
-        span = export.span_of(app, NOW - DAY, None, unknown)
+        span = selection.span_of(app, NOW - DAY, None, unknown)
 
         assert NOW - LAG <= span.end <= NOW - LAG + HAND
 

@@ -11,7 +11,7 @@ from etl.database import schema
 from etl.errors import AuditEtlError, ConfigurationError, UsageError
 from etl.ledger import service_mapping, status
 from etl.model import Receipt, ServiceAction, Stream
-from etl.operations import export, query
+from etl.operations import export, query, selection, verify
 from etl.operations.verify import Verdict
 from etl.simulator import AuditLog, Simulator
 from etl.window import Window
@@ -76,7 +76,7 @@ def test_records_full_of_sql_go_through_every_command_unharmed(hostile: World) -
     assert hostile.backfill(SPAN).status == 0
     with hostile.app() as app:
         streams = app.streams()
-        verdicts = list(export.verify(app, SPAN, streams, repair=True))
+        verdicts = list(verify.verify(app, SPAN, streams, repair=True))
         statuses = status.gather(app.destination().ledger, streams, BEGIN, NOW)
         with query.answer(app, "SELECT id, action FROM audit_events") as reader:
             answered = {row["id"]: row["action"] for row in reader.read_all().to_pylist()}
@@ -119,7 +119,7 @@ def test_a_service_full_of_sql_on_the_command_line_is_a_service_like_any_other(
     hostile: World, text: str
 ) -> None:
     with hostile.app() as app:
-        [stream] = export.selected(app, None, (text,))
+        [stream] = selection.selected(app, None, (text,))
         [receipt] = export.backfill(app, SPAN, [stream])
 
     assert isinstance(receipt, Receipt)
@@ -131,7 +131,7 @@ def test_a_service_full_of_sql_on_the_command_line_is_a_service_like_any_other(
 @pytest.mark.parametrize("standing_place", ["sqlite"], indirect=True)
 def test_an_organisation_or_a_setting_full_of_sql_is_refused(hostile: World, text: str) -> None:
     with hostile.app() as app, pytest.raises(AuditEtlError):
-        export.selected(app, text, ())
+        selection.selected(app, text, ())
     hostile.settings = {"AUDIT_ETL_ORGANIZATIONS__DEFAULT__SERVICES": text}
     with pytest.raises(ConfigurationError), hostile.app():
         pass

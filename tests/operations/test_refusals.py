@@ -11,7 +11,7 @@ from etl.config import load
 from etl.errors import ServiceRefused
 from etl.model import Stream
 from etl.operations import export
-from etl.operations.export import Failure
+from etl.operations.streams import Failure
 from etl.simulator import CLIENT_ID, CLIENT_SECRET, AuditLog, Faults, Simulator
 from tests.support.simulated_organization import NOW, HandClock, audit
 

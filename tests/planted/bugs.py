@@ -339,7 +339,7 @@ BUGS = [
     ),
     Bug(
         "a wholly refused organisation ends in 0 because another was exported",
-        "etl/operations/export.py",
+        "etl/operations/streams.py",
         (("        if stream.organization in exported:\n", "        if exported:\n"),),
         ("tests/operations/test_refusals.py",),
     ),
@@ -725,7 +725,7 @@ BUGS = [
     ),
     Bug(
         "verify says nothing of what is no longer shown",
-        "etl/operations/export.py",
+        "etl/operations/verify.py",
         (("            if unshown:\n", "            if unshown < 0:\n"),),
         (ANSWERS, "-k", "verify_tells_of and sqlite"),
     ),
@@ -845,7 +845,7 @@ BUGS = [
     ),
     Bug(
         "a stream's failure is not told of",
-        "etl/operations/export.py",
+        "etl/operations/streams.py",
         (("            yield Failure(stream, error)\n", "            del error\n"),),
         (_cell("a permission is missing"),),
     ),

@@ -29,8 +29,8 @@ from etl.genesys import query as query_module
 from etl.genesys.audits import AuditApi
 from etl.genesys.client.retries import Patience
 from etl.model import Receipt, Stream
-from etl.operations import export
-from etl.operations.export import Failure
+from etl.operations import export, selection, verify
+from etl.operations.streams import Failure, Watch
 from etl.operations.verify import Verdict
 from etl.records import Audit, read_records
 from etl.simulator import CLIENT_ID, CLIENT_SECRET, AuditLog, Simulator
@@ -145,9 +145,7 @@ class World:
         patience = Patience(read_seconds=self.read_seconds)
         return query_module.connect(*args, **named, patience=patience)
 
-    def run(
-        self, lookback: timedelta | None = None, watch: export.Watch = lambda _: None
-    ) -> Outcome:
+    def run(self, lookback: timedelta | None = None, watch: Watch = lambda _: None) -> Outcome:
         """Bring every stream up to now less the lag, as `audit-etl run` does."""
         with self.app() as app:
             span = Window(BEGIN, self.until)
@@ -157,15 +155,15 @@ class World:
     def backfill(self, span: Window) -> Outcome:
         """Export a span, as `audit-etl backfill` does."""
         with self.app() as app:
-            streams = export.selected(app, None, ())
+            streams = selection.selected(app, None, ())
             outcomes = export.backfill(app, span, streams)
             return self._outcome(app, span, outcomes, asked_again=True)
 
     def verify(self, span: Window, *, repair: bool = False) -> tuple[list[Verdict], list[Failure]]:
         """Compare a span with the source, as `audit-etl verify` does."""
         with self.app() as app:
-            streams = export.selected(app, None, ())
-            outcomes = list(export.verify(app, span, streams, repair=repair))
+            streams = selection.selected(app, None, ())
+            outcomes = list(verify.verify(app, span, streams, repair=repair))
         verdicts = [outcome for outcome in outcomes if isinstance(outcome, Verdict)]
         return verdicts, [outcome for outcome in outcomes if isinstance(outcome, Failure)]
 

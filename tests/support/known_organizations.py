@@ -9,7 +9,7 @@ from etl.app import App
 from etl.config import load
 from etl.model import Receipt, Stream
 from etl.operations import export, recognition
-from etl.operations.export import Failure
+from etl.operations.streams import Failure
 from etl.simulator import CLIENT_ID, AuditLog, Simulator
 from etl.window import Window
 from tests.support.hostile_organization import LAG, Waits, resting

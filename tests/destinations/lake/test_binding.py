@@ -25,7 +25,9 @@ from etl.destinations.lake.staging import Staging
 from etl.destinations.lake.storage import Storage, storage_of
 from etl.errors import ConfigurationError, LeaseHeld
 from etl.model import WRITER, Stream
-from etl.operations import export, recognition
+from etl.operations import export, recognition, verify
+from etl.operations.streams import Failure
+from etl.operations.streams import held as streams_held
 from etl.window import Window
 from tests.export.test_crashes import Died, dying_at
 from tests.support import buckets
@@ -118,7 +120,7 @@ def refused(stage: Stage, variables: Mapping[str, str]) -> str:
         for use in (
             lambda: export.run(app),
             lambda: export.backfill(app, span, streams),
-            lambda: export.verify(app, span, streams, repair=False),
+            lambda: verify.verify(app, span, streams, repair=False),
             app.require_identity,
         ):
             with pytest.raises(ConfigurationError, match=REFUSAL) as caught:
@@ -258,7 +260,7 @@ def test_a_state_is_not_adopted_while_it_loads(stage: Stage, served: Served, pla
     stage.run(first)
     with stage.app(first) as app, stage.app(another(first, "new")) as other:
         other.holder = "elsewhere/1/0"
-        with export._held(app, WRITER, timedelta(0)), pytest.raises(LeaseHeld):
+        with streams_held(app, WRITER, timedelta(0)), pytest.raises(LeaseHeld):
             list(recognition.adopt(other))
 
     assert stage.run(first)
@@ -391,7 +393,7 @@ def test_another_state_that_adopts_a_lake_stops_the_load_that_is_at_work(
         [outcome] = export.run(app, watch=watch)
 
     assert told
-    assert isinstance(outcome, export.Failure)
+    assert isinstance(outcome, Failure)
     assert isinstance(outcome.error, ConfigurationError)
     stage.run(second)
     assert ids(place) == served.shown()

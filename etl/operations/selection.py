@@ -1,0 +1,131 @@
+"""Which streams and which span an operation is for, and what a backfill of them would cost."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from etl.app import App
+from etl.due import horizon
+from etl.errors import AuditEtlError, UsageError
+from etl.genesys.query import AuditSource
+from etl.model import Stream, least_requests
+from etl.operations import warnings
+from etl.window import Window, by_density, iso_utc
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """One window of a backfill that is only planned.
+
+    Attributes:
+        events: audits that it may hold, by the density of what was loaded; None if unknown.
+        requests: the least requests that it costs: a query, a poll and its pages.
+    """
+
+    stream: Stream
+    window: Window
+    events: int | None
+    requests: int
+
+
+def span_of(
+    app: App, start: datetime, end: datetime | None, streams: Sequence[Stream] = ()
+) -> Window:
+    """The span from `start` to `end`, or to the latest instant that can be exported of `streams`.
+
+    That is told by the organisations, which are signed in to; by our clock if there are none.
+
+    Raises:
+        UsageError: the span is empty, or reaches later than now less the lag.
+    """
+    horizons = [latest_end(app, source) for source in reachable(app, streams)]
+    latest = min(horizons, default=horizon(app.now(), app.now(), app.settings.lag))
+    end = latest if end is None else end
+    if start >= latest:
+        raise UsageError(_too_late(start, latest))
+    if end > latest:
+        raise UsageError(_too_late(end, latest))
+    if end <= start:
+        raise UsageError(f"--from {iso_utc(start)} must lie before --to {iso_utc(end)}")
+    return Window(start, end)
+
+
+def selected(app: App, organization: str | None, services: Sequence[str]) -> list[Stream]:
+    """The streams that a backfill is for.
+
+    Raises:
+        ConfigurationError: no such organisation is configured.
+    """
+    app.settings.require_credentials()
+    if organization is not None:
+        app.settings.organization(organization)
+    streams = [s for s in app.streams() if organization in {None, s.organization}]
+    if not services:
+        return streams
+    return [
+        Stream(o, service)
+        for o in sorted({s.organization for s in streams})
+        for service in services
+    ]
+
+
+def _too_late(instant: datetime, latest: datetime) -> str:
+    return (
+        f"{iso_utc(instant)} is too late: audits can be exported up to {iso_utc(latest)}, which is "
+        "now minus the lag; leave out --to to export up to there"
+    )
+
+
+def require_past(app: App, span: Window, stream: Stream) -> None:
+    """Return if `span` is over by the organisation's clock.
+
+    Raises:
+        UsageError: it is not.
+    """
+    warnings.warn_of_retention(app, stream.organization, span)
+    latest = latest_end(app, signed_in(app, stream.organization))
+    if span.end > latest:
+        raise UsageError(_too_late(span.end, latest))
+
+
+def plan(app: App, span: Window, streams: Sequence[Stream]) -> list[Planned]:
+    """The windows that a backfill of `span` would ask for; nothing is asked."""
+    readable = app.has_tables()
+    return [
+        planned
+        for stream in streams
+        for planned in _planned(
+            stream, span, app.ledger.density(stream) if readable else None, app.settings.max_window
+        )
+    ]
+
+
+def _planned(
+    stream: Stream, span: Window, density: float | None, longest: timedelta
+) -> Iterator[Planned]:
+    for window in by_density(span, lambda: density, longest):
+        events = None if density is None else round(density * window.length.total_seconds())
+        yield Planned(stream, window, events, least_requests(events or 0))
+
+
+def reachable(app: App, streams: Iterable[Stream]) -> Iterator[AuditSource]:
+    """The clients of those organisations of the streams that can be signed in to."""
+    for organization in sorted({stream.organization for stream in streams}):
+        try:
+            source = signed_in(app, organization)
+        except AuditEtlError:
+            continue  # reported when its streams are exported
+        yield source
+
+
+def signed_in(app: App, organization: str) -> AuditSource:
+    """The organisation's client, which knows its time."""
+    source = app.source(organization)
+    source.sign_in()
+    warnings.warn_of_clock(app, organization, source)
+    return source
+
+
+def latest_end(app: App, source: AuditSource) -> datetime:
+    """Where the latest window may end now: the organisation's time less the lag."""
+    return horizon(source.now(), app.now(), app.settings.lag)
