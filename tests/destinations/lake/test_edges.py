@@ -14,6 +14,7 @@ from etl.cli import query as query_command
 from etl.config import load
 from etl.destinations.lake import reading, staging, writing
 from etl.destinations.lake.columns import table_of
+from etl.destinations.sql import answering
 from etl.operations import query
 from tests.support.places import Place
 from tests.support.samples import LOADED_AT, audits, batch, draft, hours, load_into, record
@@ -123,7 +124,7 @@ def test_answers(standing_place: Place, monkeypatch: pytest.MonkeyPatch, count: 
     question = "SELECT * FROM audit_events WHERE id < '900' ORDER BY event_date"
     expected = audits(records(count))
     whole = rows_of(answered(standing_place, question))
-    monkeypatch.setattr(query, "BATCH_ROWS", N)
+    monkeypatch.setattr(answering, "BATCH_ROWS", N)
     monkeypatch.setattr(reading, "ANSWER_ROWS", N)
 
     parts = answered(standing_place, question)
