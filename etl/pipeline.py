@@ -17,22 +17,12 @@ from typing import Any, Final, NamedTuple
 
 from etl.agenda import AGAIN_MAX, HALVES_MAX, Agenda, Parts
 from etl.answers import Answer, expected_answer, warn_of
-from etl.errors import (
-    AuditTooLarge,
-    SourceBrokePromise,
-    SourceUnavailable,
-    WindowTooLong,
-)
+from etl.errors import AuditTooLarge, SourceBrokePromise, SourceUnavailable, WindowTooLong
 from etl.in_flight import Concurrency, InFlightQuery, about_window
 from etl.job import Job, PageProgress
 from etl.ledger import queries
 from etl.losses import Failed, Losses
-from etl.model import (
-    FailedWindow,
-    OpenQuery,
-    PendingReceipt,
-    Receipt,
-)
+from etl.model import FailedWindow, OpenQuery, PendingReceipt, Receipt
 from etl.prefetch import Prefetched
 from etl.records import read_records
 from etl.telemetry.context import carrying

@@ -13,7 +13,7 @@ from etl.errors import SourceBrokePromise
 from etl.ledger.rows import key_of, picked, window_key
 from etl.operations import selection, verify
 from etl.operations.streams import Failure
-from etl.operations.verify import Verdict
+from etl.operations.verifier import Verdict
 
 
 @click.command("verify", epilog="Example: audit-etl verify --from 30d --to 7d --repair")

@@ -6,16 +6,10 @@ from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 
-from etl.database.schema import (
-    audit_rejects,
-    receipts,
-)
+from etl.database.schema import audit_rejects, receipts
 from etl.database.transactions import reading
 from etl.ledger.rows import of
-from etl.model import (
-    Stream,
-    least_requests,
-)
+from etl.model import Stream, least_requests
 from etl.window import Window, joined
 
 

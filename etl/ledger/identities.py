@@ -23,7 +23,6 @@ LAKE: Final = "lake"
 ORGANIZATION: Final = "organization"
 CLIENT: Final = "client"
 
-
 _PROGRESS: Final = (watermarks, receipts, queries)
 
 
@@ -101,7 +100,7 @@ def require_tables(engine: sa.Engine) -> None:
     lake = sa.select(identities.c.kind).where(identities.c.kind == LAKE)
     writer = sa.select(leases.c.name).where(leases.c.name == WRITER)
     with reading(engine) as connection:
-        if connection.execute(sa.union_all(lake, writer)).first() is None:
+        if connection.execute(lake.union_all(writer)).first() is None:
             return
     raise ConfigurationError(
         f"{name_of(engine)} keeps the progress of a lake: its receipts are about that lake's "

@@ -83,12 +83,7 @@ def _acquire(app: App, name: str, wait: timedelta) -> Lease:
 
 
 def job_of(
-    app: App,
-    stream: Stream,
-    destination: AnyDestination,
-    schedule: str,
-    fence: Fence,
-    watch: Watch,
+    app: App, stream: Stream, destination: AnyDestination, schedule: str, fence: Fence, watch: Watch
 ) -> Job:
     """What exports the stream for `schedule`, the name that the receipts will carry."""
     source = app.source(stream.organization)

@@ -11,13 +11,7 @@ from math import floor
 from typing import Final, TypeVar
 
 from etl.app import App
-from etl.errors import (
-    AuditEtlError,
-    NotPermitted,
-    SourceBrokePromise,
-    Stopped,
-    UsageError,
-)
+from etl.errors import AuditEtlError, NotPermitted, SourceBrokePromise, Stopped, UsageError
 from etl.genesys.client.failures import Refused
 from etl.genesys.follower import RECENT, Ask, Follower, FollowOptions, follow
 from etl.genesys.realtime import RealtimePage

@@ -11,14 +11,17 @@ from sqlalchemy import event
 
 from etl.database import migration, schema
 from etl.database.engine import open_engine
+from etl.database.migration import config_of
 from etl.database.timeouts import Timeouts
 from etl.database.versions import require_schema, schema_version
 from etl.errors import ConfigurationError, DestinationUnavailable, SchemaBehind
+from etl.resources import resource_path
 from tests.support import database_servers as servers
+from tests.support import migrations
 
 
 def test_the_migrations_make_the_declared_tables(engine: sa.Engine) -> None:
-    migration.check(engine)
+    migrations.check(engine)
 
     assert schema_version(engine) == schema.HEAD
     require_schema(engine)
@@ -31,12 +34,12 @@ def test_migrating_again_changes_nothing(engine: sa.Engine) -> None:
 
 
 def test_the_migrations_can_be_undone_and_done_again(engine: sa.Engine) -> None:
-    migration.downgrade(engine)
+    migrations.downgrade(engine)
     with engine.connect() as connection:
         assert sa.inspect(connection).get_table_names() == ["audit_etl_version"]
 
     migration.upgrade(engine)
-    migration.check(engine)
+    migrations.check(engine)
 
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
@@ -65,13 +68,13 @@ def test_a_database_that_does_not_hold_every_character_is_refused(
 
 
 def test_the_program_asks_for_the_newest_migration() -> None:
-    assert ScriptDirectory(str(migration.scripts())).get_current_head() == schema.HEAD
+    assert ScriptDirectory(str(resource_path("migrations"))).get_current_head() == schema.HEAD
 
 
 def of_first_release(engine: sa.Engine) -> None:
     """Make the tables as 0.1.0 did, which kept its version where other programs do."""
     with engine.begin() as connection:
-        command.upgrade(migration._config(connection), "0001")
+        command.upgrade(config_of(connection), "0001")
         connection.exec_driver_sql("DROP TABLE audit_etl_version")
         connection.exec_driver_sql("CREATE TABLE alembic_version (version_num VARCHAR(32))")
         connection.exec_driver_sql("INSERT INTO alembic_version VALUES ('0001')")
@@ -162,7 +165,7 @@ def dies_at(step: int, engine: sa.Engine) -> bool:
 
 def begun_anew(engine: sa.Engine) -> None:
     """Remove all tables, Alembic's own as well."""
-    migration.downgrade(engine)
+    migrations.downgrade(engine)
     with engine.begin() as connection:
         connection.exec_driver_sql("DROP TABLE audit_etl_version")
 
@@ -178,7 +181,7 @@ def test_a_migration_that_died_at_any_statement_is_whole_after_the_next(database
 
         migration.upgrade(next_one)
 
-        migration.check(next_one)
+        migrations.check(next_one)
         assert schema_version(next_one) == schema.HEAD
         begun_anew(next_one)
         step += 1

@@ -19,8 +19,9 @@ from alembic import command
 
 from etl.app import App
 from etl.config import load
-from etl.database import migration, schema
+from etl.database import schema
 from etl.database.engine import open_engine
+from etl.database.migration import config_of
 from etl.database.versions import schema_version
 from etl.destinations.lake import binding
 from etl.destinations.lake.local_storage import LocalStorage
@@ -28,12 +29,12 @@ from etl.errors import ConfigurationError, SchemaBehind
 from etl.ledger import identities, status
 from etl.model import Stream
 from etl.operations import export, query, verify
-from etl.operations.verify import Verdict
+from etl.operations.verifier import Verdict
 from etl.records import Audit
 from etl.simulator import CLIENT_ID, CLIENT_SECRET, AuditLog, Simulator
 from etl.window import Window
 from tests import TOP
-from tests.fixtures.make import BEGIN, LAG, NOW, audits_of
+from tests.fixtures.organization import BEGIN, LAG, NOW, audits_of
 from tests.support import database_servers as servers
 from tests.support.commands import audit_etl, environment
 from tests.support.destination_contents import audits_in, audits_in_lake
@@ -136,7 +137,7 @@ def on_server(dump: str, url: str) -> None:
     """Make the tables as 0.1.0 does, and put its rows in."""
     engine = open_engine(url)
     with engine.begin() as connection:
-        command.upgrade(migration._config(connection), "0001")
+        command.upgrade(config_of(connection), "0001")
         table, columns = "", list[str]()
         for line in (MADE / dump).read_text().splitlines():
             content = json.loads(line)

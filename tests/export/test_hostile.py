@@ -12,13 +12,7 @@ from etl.simulator import CLIENT_ID, CLIENT_SECRET, AuditLog, Faults, Simulator
 from etl.window import Window
 from tests.support.commands import audit_etl, environment
 from tests.support.fault_matrix import CELLS, Cell, mixture
-from tests.support.hostile_organization import (
-    BEGIN,
-    Outcome,
-    World,
-    log_with_edges,
-    within,
-)
+from tests.support.hostile_organization import BEGIN, Outcome, World, log_with_edges, within
 from tests.support.simulated_organization import NOW
 
 DAY = timedelta(days=1)

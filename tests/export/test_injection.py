@@ -12,7 +12,7 @@ from etl.errors import AuditEtlError, ConfigurationError, UsageError
 from etl.ledger import service_mapping, status
 from etl.model import Receipt, ServiceAction, Stream
 from etl.operations import export, query, selection, verify
-from etl.operations.verify import Verdict
+from etl.operations.verifier import Verdict
 from etl.simulator import AuditLog, Simulator
 from etl.window import Window
 from tests.support.hostile_organization import BEGIN, World, world

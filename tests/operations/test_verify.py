@@ -16,7 +16,7 @@ from etl.errors import QueryFailed
 from etl.ledger import verifications
 from etl.model import Stream, Verification
 from etl.operations.comparison import Difference
-from etl.operations.verify import Verdict, Verifier
+from etl.operations.verifier import Verdict, Verifier
 from etl.records import Batch
 from etl.simulator import AuditLog, Simulator
 from tests.support.commands import CLIENT_ID, SECRET, audit_etl, environment

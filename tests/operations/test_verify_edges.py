@@ -15,7 +15,7 @@ from etl.destinations.sql import destination as sql_module
 from etl.ledger import verifications as stored
 from etl.model import Verification
 from etl.operations.comparison import Comparison
-from etl.operations.verify import Verdict, Verifier
+from etl.operations.verifier import Verdict, Verifier
 from etl.records import Batch
 from etl.window import Window
 from tests.support.commands import audit_etl, environment

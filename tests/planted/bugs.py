@@ -298,13 +298,13 @@ BUGS = [
     ),
     Bug(
         "a watermark ahead of the organisation's time stays there",
-        "etl/operations/export.py",
+        "etl/operations/due_spans.py",
         (("    elif claimed > now + TIME_TOLERANCE:\n", "    elif claimed < now:\n"),),
         ("tests/export/test_clocks.py", "-k", "taken_back_and_asked_for_again"),
     ),
     Bug(
         "a process whose clocks stood still takes back what others loaded",
-        "etl/operations/export.py",
+        "etl/operations/due_spans.py",
         (("    now = source.ask_time()", "    now = source.now()"),),
         ("tests/export/test_clocks.py", "-k", "stood_still"),
     ),
@@ -726,7 +726,7 @@ BUGS = [
     Bug(
         "verify says nothing of what is no longer shown",
         "etl/operations/verify.py",
-        (("            if unshown:\n", "            if unshown < 0:\n"),),
+        (("    if unshown:\n", "    if unshown < 0:\n"),),
         (ANSWERS, "-k", "verify_tells_of and sqlite"),
     ),
     Bug(
@@ -817,7 +817,7 @@ BUGS = [
     ),
     Bug(
         "a new stream begins late where another one left off",
-        "etl/operations/export.py",
+        "etl/operations/due_spans.py",
         (
             (
                 "return min([begin, *(max(watermark, kept) for watermark in before)])",
@@ -1434,7 +1434,7 @@ BUGS = [
     ),
     Bug(
         "repaired is what was missing",
-        "etl/operations/verify.py",
+        "etl/operations/verifier.py",
         (
             (
                 'repaired=comparison.count("repaired"),',
@@ -2088,12 +2088,7 @@ BUGS = [
     Bug(
         "a lookback of nothing is that of the schedule",
         "etl/operations/export.py",
-        (
-            (
-                "_named(app, schedule).lookback if lookback is None else lookback",
-                "lookback or _named(app, schedule).lookback",
-            ),
-        ),
+        (("    if lookback is not None:\n", "    if lookback:\n"),),
         ("tests/export/test_by_hand.py", "-k", "lookback_of_nothing"),
     ),
     Bug(

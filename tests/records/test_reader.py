@@ -8,13 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from etl.records import (
-    Audit,
-    EntityChange,
-    PropertyChange,
-    Reject,
-    read_records,
-)
+from etl.records import Audit, EntityChange, PropertyChange, Reject, read_records
 from tests.support.samples import DOWNLOADED
 
 #: An export that a user ran: the empty markers of a live record, no name, no message.

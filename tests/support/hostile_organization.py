@@ -31,7 +31,7 @@ from etl.genesys.client.retries import Patience
 from etl.model import Receipt, Stream
 from etl.operations import export, selection, verify
 from etl.operations.streams import Failure, Watch
-from etl.operations.verify import Verdict
+from etl.operations.verifier import Verdict
 from etl.records import Audit, read_records
 from etl.simulator import CLIENT_ID, CLIENT_SECRET, AuditLog, Simulator
 from etl.simulator.generation import Entry, entries
