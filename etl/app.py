@@ -32,6 +32,7 @@ from etl.ledger.leases import LEASE_TIMING, LeaseTiming, Shared
 from etl.ledger.processes import this_process
 from etl.ledger.receipts import Ledger
 from etl.model import Discrepancy, Late, Stream
+from etl.sizes import Sizes
 
 #: After how many new objects Python looks for circles among them: by itself it looks at the rows
 #: of each page several times, which hold none and are freed without it.
@@ -85,7 +86,7 @@ class App:
         writing: the lease of a destination that has one writer, shared by this app's threads.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all but the first two have a default, and names
         self,
         settings: Settings,
         *,
@@ -94,9 +95,10 @@ class App:
         monotonic: Callable[[], float] = monotonic,
         observer: Observer | None = None,
         timing: LeaseTiming = LEASE_TIMING,
+        sizes: Sizes = Sizes(),
     ) -> None:
         self.settings = settings
-        self.place = kind_of(settings.destination)(settings.destination, settings.partition)
+        self.place = kind_of(settings.destination)(settings.destination, settings.partition, sizes)
         self.now = now
         self.monotonic = monotonic
         self.stop = stop

@@ -10,13 +10,12 @@ from etl.genesys.client.tally import Tally, tallied
 from etl.model import OpenQuery, Stream
 from etl.prefetch import Prefetched
 from etl.records import Page
+from etl.sizes import Sizes
 from etl.source import Asked, Source
 from etl.telemetry.context import carrying, note
 from etl.window import TIME_TOLERANCE, Window, iso_utc
 from etl.wire import QUEUED
 
-#: Bytes of one query's pages that wait to be loaded; one page of 500 audits more at most.
-WAITING_BYTES: Final = 4 * 1024 * 1024
 #: So many queries are open at once at least, while there are windows to ask for, and at most. The
 #: vendor names no limit, so this is a modest one.
 QUERIES_MIN: Final = 2
@@ -31,9 +30,10 @@ class InFlightQuery:
         about: what log lines about it carry.
     """
 
-    def __init__(self, window: Window, about: dict[str, str]) -> None:
+    def __init__(self, window: Window, about: dict[str, str], sizes: Sizes = Sizes()) -> None:
         self.window = window
         self.about = about
+        self._sizes = sizes
         self._tally = Tally()
         self._query: OpenQuery | None = None
         self._pages: Prefetched[Page] | None = None
@@ -104,7 +104,8 @@ class InFlightQuery:
     def _read(self, source: Source, asked: Asked) -> None:
         note(query_id=asked.query_id)
         name = f"pages of {asked.query_id}"
-        self._pages = Prefetched(source.pages(asked), _bytes_of, WAITING_BYTES, name)
+        waiting = self._sizes.waiting_bytes
+        self._pages = Prefetched(source.pages(asked), _bytes_of, waiting, name)
 
 
 @dataclass(slots=True)

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 
 from etl.destinations import AnyDestination, Fence
 from etl.model import Discrepancy, Late, Stream
+from etl.sizes import Sizes
 from etl.source import Source
 from etl.window import Window
 
@@ -52,3 +53,4 @@ class Job:
     late: Callable[[Stream, Late], None] | None = None
     odd: Callable[[Stream, Discrepancy], None] | None = None
     settling: timedelta | None = None
+    sizes: Sizes = Sizes()

@@ -13,7 +13,7 @@ from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from operator import attrgetter
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 from etl.agenda import AGAIN_MAX, HALVES_MAX, Agenda, Parts
 from etl.answers import Answer, expected_answer, warn_of
@@ -29,10 +29,6 @@ from etl.telemetry.context import carrying
 from etl.window import Window, gaps, last_piece, piece_for
 
 _LOG = logging.getLogger(__name__)
-
-#: Bytes of raw JSON whose rows wait to be loaded, a page more at most: a quarter of what a
-#: transaction of SQL takes. Twice as much is hardly quicker, and 13 MiB more at the peak.
-DECODED_BYTES: Final = 4 * 1024 * 1024
 
 
 def catch_up(
@@ -152,7 +148,7 @@ def _resumable(job: Job) -> Iterator[OpenQuery]:
 
 def _submitted(job: Job, window: Window, left: OpenQuery | None = None) -> InFlightQuery:
     """A query on its way: the one that was `left` open, or a new one."""
-    in_flight = InFlightQuery(window, about_window(job.stream, window, job.schedule))
+    in_flight = InFlightQuery(window, about_window(job.stream, window, job.schedule), job.sizes)
     if left is None:
         in_flight.submit(job.source, job.stream, _remembering(job))
     else:
@@ -230,7 +226,8 @@ def _load(job: Job, in_flight: InFlightQuery, *, doubting: bool) -> Receipt:
         doubting=doubting,
     )
     name = f"rows of {query.query_id}"
-    decoded = Prefetched(_ready(job, in_flight, answer), attrgetter("size"), DECODED_BYTES, name)
+    size_of, most = attrgetter("size"), job.sizes.decoded_bytes
+    decoded = Prefetched(_ready(job, in_flight, answer), size_of, most, name)
     batches = _watched(job, decoded, answer, doubting=doubting)
     try:
         receipt = job.destination.load(pending, batches, job.fence)

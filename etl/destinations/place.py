@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from etl.destinations import AnyDestination, Fence
 from etl.model import Stream
+from etl.sizes import Sizes
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -34,6 +35,7 @@ class Place(ABC):
     Args:
         url: from `canonical`.
         partition: the setting.
+        sizes: of the pieces that work is cut into.
 
     Attributes:
         noun: what messages call it.
@@ -51,9 +53,10 @@ class Place(ABC):
     folder: Path | None = None
     dialect: str = "duckdb"
 
-    def __init__(self, url: str, partition: str) -> None:
+    def __init__(self, url: str, partition: str, sizes: Sizes = Sizes()) -> None:
         self.url = url
         self.partition = partition
+        self.sizes = sizes
 
     @classmethod
     @abstractmethod

@@ -103,4 +103,5 @@ def job_of(
         watch=watch,
         late=app.observer.came_late if app.observer else None,
         odd=app.observer.answered_oddly if app.observer else None,
+        sizes=app.place.sizes,
     )

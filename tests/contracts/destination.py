@@ -53,8 +53,9 @@ class DestinationContract:
         return place.destination
 
     @pytest.fixture
-    def small_pieces(self) -> None:
-        """Override it to have the destination cut its work into pieces of a few audits."""
+    def small_pieces(self, place: Place) -> AnyDestination:
+        """The destination. Override it to have it cut its work into pieces of a few audits."""
+        return place.destination
 
     @pytest.mark.promise("M1")
     def test_a_loaded_audit_reads_back_as_the_source_showed_it(
@@ -281,25 +282,25 @@ class DestinationContract:
         assert place.audits() == audits(shown)
 
     def test_a_large_window_is_loaded_in_several_transactions(
-        self, destination: AnyDestination, place: Place, small_pieces: None
+        self, small_pieces: AnyDestination, place: Place
     ) -> None:
         shown = [record(f"{n:03}", n / 100) for n in range(60)]
         pages = [batch(*shown[n : n + 10]) for n in range(0, 60, 7)]
 
-        receipt = load_into(destination, draft(hours(0, 1)), pages, unfenced)
+        receipt = load_into(small_pieces, draft(hours(0, 1)), pages, unfenced)
 
         assert place.audits() == audits(shown)
         assert receipt.new_events == 60
 
     def test_a_large_window_in_no_order_over_many_days_is_held_whole(
-        self, destination: AnyDestination, place: Place, small_pieces: None
+        self, small_pieces: AnyDestination, place: Place
     ) -> None:
         shown = [record(f"{n:03}", n) for n in range(150)]
         mixed = random.Random(5).sample(shown, len(shown))
         pages = [batch(*mixed[n : n + 10]) for n in range(0, 150, 10)]
 
-        receipt = load_into(destination, draft(hours(0, 150)), pages, unfenced)
-        again = load_into(destination, draft(hours(0, 150)), pages[::-1], unfenced)
+        receipt = load_into(small_pieces, draft(hours(0, 150)), pages, unfenced)
+        again = load_into(small_pieces, draft(hours(0, 150)), pages[::-1], unfenced)
 
         assert place.audits() == audits(shown)
         assert (receipt.new_events, again.new_events) == (150, 0)

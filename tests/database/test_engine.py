@@ -20,8 +20,9 @@ from etl.database.schema import audit_events, early_audits
 from etl.database.timeouts import TIMEOUTS
 from etl.database.transactions import checkpointed, transact
 from etl.destinations.sql.destination import SqlDestination
-from etl.destinations.sql.keys import absent_of
+from etl.destinations.sql.keys import Scope, absent_of
 from etl.errors import DestinationUnavailable
+from etl.sizes import Sizes
 from tests.support.destination_contents import audits_in
 from tests.support.samples import (
     LOADED_AT,
@@ -221,8 +222,9 @@ def test_ids_are_sought_one_by_one_in_a_table_that_was_empty_a_moment_ago(
         "FROM pg_stat_xact_user_tables WHERE relname = 'audit_events'"
     )
     with engine.begin() as connection:
+        scope = Scope(connection, "default", Sizes().listed_keys)
         for _ in range(20):  # a driver may keep the plan of a statement that it has seen so often
-            absent_of(connection, audit_events.c.id, "default", wanted)
+            absent_of(scope, audit_events.c.id, wanted)
         connection.exec_driver_sql(
             "INSERT INTO audit_events (organization, id, event_date, raw, loaded_at) "
             "SELECT 'default', n::text, now(), repeat('x', 500), now() "
@@ -230,7 +232,7 @@ def test_ids_are_sought_one_by_one_in_a_table_that_was_empty_a_moment_ago(
         )
         before = connection.exec_driver_sql(read).scalar_one()
 
-        absent = absent_of(connection, audit_events.c.id, "default", wanted)
+        absent = absent_of(scope, audit_events.c.id, wanted)
 
         assert connection.exec_driver_sql(read).scalar_one() - before <= len(wanted)
     assert set(absent) == set(map(str, range(400)))

@@ -2,17 +2,15 @@
 
 import pytest
 
-from etl.destinations.lake import staging
-from etl.destinations.sql import destination as sql_module
-from etl.destinations.sql import inserter, keys
+from etl.destinations import AnyDestination
 from tests.contracts.destination import DestinationContract
+from tests.support.places import Place
 
 
 class TestEachKind(DestinationContract):
     @pytest.fixture
-    def small_pieces(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(sql_module, "GROUP_BYTES", 2_000)
-        monkeypatch.setattr(keys, "LISTED_KEYS", 3)
-        monkeypatch.setattr(inserter, "SQLITE_VALUES", 60)
-        monkeypatch.setattr(inserter, "MYSQL_BYTES", 4_000)
-        monkeypatch.setattr(staging, "FAN_IN", 3)
+    def small_pieces(self, place: Place) -> AnyDestination:
+        small = place.cut(
+            group_bytes=2_000, listed_keys=3, sqlite_values=60, mysql_bytes=4_000, fan_in=3
+        )
+        return small.destination

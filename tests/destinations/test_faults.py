@@ -21,6 +21,7 @@ from etl.destinations.sql.destination import SqlDestination
 from etl.errors import DestinationUnavailable
 from etl.model import Receipt
 from etl.records import Batch
+from etl.sizes import Sizes
 from tests.support import database_servers as servers
 from tests.support.commands import audit_etl
 from tests.support.daemons import Daemon, proxy, until
@@ -85,9 +86,8 @@ def test_a_session_that_is_ended_amid_a_transaction_ends_the_run_and_nothing_of_
 
 @on_servers
 def test_sessions_that_are_ended_between_two_pages_are_replaced(
-    engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
+    engine: sa.Engine,
 ) -> None:
-    monkeypatch.setattr(sql_module, "GROUP_BYTES", 1)
     shown = [record(f"{n}") for n in range(6)]
     ended = 0
 
@@ -97,7 +97,7 @@ def test_sessions_that_are_ended_between_two_pages_are_replaced(
             yield batch(one)
             ended += end_sessions(engine, OTHERS)
 
-    destination = SqlDestination(engine, lambda: LOADED_AT)
+    destination = SqlDestination(engine, lambda: LOADED_AT, Sizes(group_bytes=1))
     receipt = load_into(destination, draft(hours(0, 1)), pages(), lambda _: None)
 
     assert ended >= len(shown) - 1
@@ -150,11 +150,8 @@ def answer_lost(engine: sa.Engine, number: int) -> Iterator[None]:
 
 @on_servers
 @pytest.mark.parametrize("number", range(1, 6))
-def test_a_commit_of_which_the_answer_is_lost_counts_once(
-    engine: sa.Engine, monkeypatch: pytest.MonkeyPatch, number: int
-) -> None:
-    monkeypatch.setattr(sql_module, "GROUP_BYTES", 1)
-    destination = SqlDestination(engine, lambda: LOADED_AT)
+def test_a_commit_of_which_the_answer_is_lost_counts_once(engine: sa.Engine, number: int) -> None:
+    destination = SqlDestination(engine, lambda: LOADED_AT, Sizes(group_bytes=1))
     destination.ledger.begin(STREAM, BEGIN, LOADED_AT)
     shown = [record(f"{n}") for n in range(5)]
 

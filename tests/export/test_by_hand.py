@@ -14,7 +14,6 @@ import pytest
 import sqlalchemy as sa
 
 from etl.database import schema
-from etl.destinations.sql import destination as sql_module
 from etl.destinations.sql.destination import SqlDestination
 from etl.errors import ConfigurationError, DestinationUnavailable
 from etl.job import PageProgress
@@ -22,6 +21,7 @@ from etl.ledger.gaps import gaps_of
 from etl.model import Receipt, Stream
 from etl.operations import export, query
 from etl.simulator import AuditLog, Faults
+from etl.sizes import Sizes
 from etl.window import Window, gaps
 from tests.support.destination_contents import audits_in
 from tests.support.hostile_organization import BEGIN, LAG, World, log_with_edges
@@ -44,10 +44,9 @@ PAGES = [batch(*SHOWN[n : n + 10]) for n in range(0, 30, 10)]
 
 
 @pytest.fixture
-def tables(engine: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> SqlDestination:
+def tables(engine: sa.Engine) -> SqlDestination:
     """Empty tables of each kind, loaded in several transactions."""
-    monkeypatch.setattr(sql_module, "GROUP_BYTES", 8_000)
-    return SqlDestination(engine, lambda: LOADED_AT)
+    return SqlDestination(engine, lambda: LOADED_AT, Sizes(group_bytes=8_000))
 
 
 @pytest.mark.parametrize("receipts", ["kept", "deleted"])

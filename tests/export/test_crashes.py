@@ -18,7 +18,6 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy import event
 
-from etl.destinations.sql import destination as sql_module
 from etl.destinations.sql import inserter
 from etl.simulator import AuditLog, Faults
 from tests.support.hostile_organization import World, log_with_edges
@@ -176,7 +175,7 @@ def assert_that_any_death_is_mended(
     monkeypatch: pytest.MonkeyPatch,
     attempt: Callable[[Place, int, pytest.MonkeyPatch], bool],
 ) -> None:
-    monkeypatch.setattr(sql_module, "GROUP_BYTES", 8_000)
+    place = place.cut(group_bytes=8_000)
     step, finished = 0, False
     while not finished:
         step += 1

@@ -1,15 +1,13 @@
 """Content is exact at the edges of each piece that loading into SQL is cut into."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from etl import in_flight, pipeline
-from etl.destinations.sql import destination as sql_module
-from etl.destinations.sql import inserter, keys
+from etl.destinations.sql import inserter
 from etl.destinations.sql.destination import SqlDestination
 from etl.destinations.sql.inserter import Step
 from etl.genesys import query as query_module
@@ -18,6 +16,7 @@ from etl.ledger import figures, receipts
 from etl.model import Stream
 from etl.records import Batch
 from etl.simulator import AuditLog, Faults
+from etl.sizes import Sizes
 from tests.support.destination_contents import rows, unraw
 from tests.support.hostile_organization import World
 from tests.support.operator_actions import statements
@@ -89,20 +88,19 @@ GROUP = N * len(batch(*records(1)).audits[0].raw)
 
 @every_database
 @pytest.mark.parametrize("size", [GROUP - 1, GROUP, GROUP + 1, 1])
-def test_transactions(standing_place: Place, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
-    monkeypatch.setattr(sql_module, "GROUP_BYTES", size)
+def test_transactions(standing_place: Place, size: int) -> None:
+    place = standing_place.cut(group_bytes=size)
 
     for count in EDGES:
-        load_in_every_way(standing_place, count)
+        load_in_every_way(place, count)
 
 
 @every_database
-def test_listed_keys(standing_place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keys, "LISTED_KEYS", N)
-    monkeypatch.setattr(sql_module, "HELD_ROWS", N)
+def test_listed_keys(standing_place: Place) -> None:
+    place = standing_place.cut(listed_keys=N, held_rows=N)
 
     for count in EDGES:
-        load_in_every_way(standing_place, count)
+        load_in_every_way(place, count)
 
 
 @pytest.fixture
@@ -119,58 +117,52 @@ def executed(monkeypatch: pytest.MonkeyPatch) -> list[Step]:
     return steps
 
 
-def sizes(executed: list[Step], table: str) -> list[int]:
+def rows_in(executed: list[Step], table: str) -> list[int]:
     """How many rows each statement for a table had."""
     return [step.rows for step in executed if step.table.name == table]
 
 
 @only_sqlite
 @pytest.mark.parametrize("more", [-1, 0, 1, 23])
-def test_values_of_sqlite(
-    standing_place: Place, monkeypatch: pytest.MonkeyPatch, executed: list[Step], more: int
-) -> None:
+def test_values_of_sqlite(standing_place: Place, executed: list[Step], more: int) -> None:
     """A change has 6 or 8 values, a reject 5: their statements have other edges."""
-    monkeypatch.setattr(inserter, "SQLITE_VALUES", 24 * N + more)
+    place = standing_place.cut(sqlite_values=24 * N + more)
     rows_max = N if more >= 0 else N // 2
 
     for count in (1, *EDGES, 4 * N - 1, 4 * N, 4 * N + 1, 8 * N, 8 * N + 1):
         executed.clear()
-        load_in_every_way(standing_place, count)
-        together = sizes(executed, "audit_events")
+        load_in_every_way(place, count)
+        together = rows_in(executed, "audit_events")
         assert max(together) == min(rows_max, 1 << ((count + 1).bit_length() - 1))
         assert all(number & (number - 1) == 0 for number in together)
 
 
 @only_mariadb
 @pytest.mark.parametrize("more", [-1, 0, 1])
-def test_bytes_of_mariadb(
-    standing_place: Place, monkeypatch: pytest.MonkeyPatch, executed: list[Step], more: int
-) -> None:
+def test_bytes_of_mariadb(standing_place: Place, executed: list[Step], more: int) -> None:
     load_into(sql_of(standing_place), draft(hours(0, 1)), pages(records(1)))
     [alone] = [step for step in executed if step.table.name == "audit_events"]
     of_one = len(alone.statement.partition("VALUES ")[2].encode()) + 1
-    monkeypatch.setattr(inserter, "MYSQL_BYTES", N * of_one + more)
+    place = standing_place.cut(mysql_bytes=N * of_one + more)
     rows_max = N if more >= 0 else N - 1
 
     for count in EDGES:
         executed.clear()
-        load_into(sql_of(standing_place), draft(hours(0, 1)), pages(records(count), count))
+        load_into(sql_of(place), draft(hours(0, 1)), pages(records(count), count))
         whole, rest = divmod(count, rows_max)
-        assert sizes(executed, "audit_events") == [rows_max] * whole + [rest] * (rest > 0)
-        assert standing_place.audits() == audits(records(count))
-        load_in_every_way(standing_place, count)
+        assert rows_in(executed, "audit_events") == [rows_max] * whole + [rest] * (rest > 0)
+        assert place.audits() == audits(records(count))
+        load_in_every_way(place, count)
 
 
 @only_mariadb
 @pytest.mark.parametrize("length", [*EDGES, 600])
 @pytest.mark.parametrize("text", ["'", "\\", "é'", "\\'", "\U0001f9ea'", "'%s"])
-def test_hexadecimal_characters(
-    standing_place: Place, monkeypatch: pytest.MonkeyPatch, length: int, text: str
-) -> None:
-    monkeypatch.setattr(inserter, "HEXADECIMAL_CHARACTERS", N)
+def test_hexadecimal_characters(standing_place: Place, length: int, text: str) -> None:
+    place = standing_place.cut(hexadecimal_characters=N)
 
     value = (text * length)[:length]
-    load_in_every_way(standing_place, 2, message={"message": value}, action=value)
+    load_in_every_way(place, 2, message={"message": value}, action=value)
 
 
 class Windows:
@@ -201,33 +193,34 @@ def page_bytes() -> int:
     return sum(len(json.dumps(one, separators=(",", ":"))) for one in Windows.made()[:N])
 
 
-PIECES: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
-    "one page waits": lambda patch: patch.setattr(in_flight, "WAITING_BYTES", 1),
-    "one page waits, just": lambda patch: patch.setattr(in_flight, "WAITING_BYTES", page_bytes()),
-    "rows of one page wait": lambda patch: patch.setattr(pipeline, "DECODED_BYTES", 1),
-    "rows of a page and more": lambda patch: patch.setattr(
-        pipeline, "DECODED_BYTES", page_bytes() + 1
-    ),
-    "a transaction a page": lambda patch: patch.setattr(sql_module, "GROUP_BYTES", page_bytes()),
-    "a download bite by bite": lambda patch: patch.setattr(downloads, "_CHUNK_BYTES", 97),
-    "a download a page a bite": lambda patch: patch.setattr(
-        downloads, "_CHUNK_BYTES", page_bytes() + 1
-    ),
-    "an answer bite by bite": lambda patch: patch.setattr(exchange, "_CHUNK_BYTES", 97),
-    "nothing else": lambda _: None,
+PIECES = {
+    "one page waits": Sizes(waiting_bytes=1),
+    "one page waits, just": Sizes(waiting_bytes=page_bytes()),
+    "rows of one page wait": Sizes(decoded_bytes=1),
+    "rows of a page and more": Sizes(decoded_bytes=page_bytes() + 1),
+    "a transaction a page": Sizes(group_bytes=page_bytes()),
+    "nothing else": Sizes(),
+}
+#: Of what the client reads at once.
+BITES = {
+    "a download bite by bite": (downloads, 97),
+    "a download a page a bite": (downloads, page_bytes() + 1),
+    "an answer bite by bite": (exchange, 97),
 }
 
 
 @every_database
-@pytest.mark.parametrize("pieces", PIECES)
+@pytest.mark.parametrize("pieces", [*PIECES, *BITES])
 @pytest.mark.parametrize("downloaded", [False, True])
 def test_pages(
     hostile: World, monkeypatch: pytest.MonkeyPatch, pieces: str, *, downloaded: bool
 ) -> None:
     monkeypatch.setattr(query_module, "PAGE_SIZE_MAX", N)
     monkeypatch.setattr(downloads, "PAGE_SIZE_MAX", N)
-    monkeypatch.setattr(sql_module, "GROUP_BYTES", 16 * 1024 * 1024)
-    PIECES[pieces](monkeypatch)
+    hostile.sizes = PIECES.get(pieces, Sizes())
+    if pieces in BITES:
+        client, size = BITES[pieces]
+        monkeypatch.setattr(client, "_CHUNK_BYTES", size)
     hostile.settings = {"AUDIT_ETL_START": Windows.begin.isoformat()}
     if downloaded:
         hostile.settings |= {"AUDIT_ETL_ALLOW_REDIRECT": "true"}

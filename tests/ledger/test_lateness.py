@@ -8,7 +8,6 @@ import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etl.destinations.sql import destination as sql_module
 from etl.ledger import figures, lateness
 from etl.ledger.lateness import BOUNDS, LateArrivals, LoadHistory, advice, bound_of
 from etl.model import Load, PendingReceipt, Stream
@@ -174,7 +173,7 @@ def test_the_last_load_of_an_audit_s_time_decides(
 def test_dying_at_any_step_counts_each_late_audit_once(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sql_module, "GROUP_BYTES", 4_000)
+    place = place.cut(group_bytes=4_000)
     engine = place.destination.ledger.engine
     shown = [record(f"a{n:02}", n) for n in range(12)]
     step, finished = 0, False

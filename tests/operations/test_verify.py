@@ -11,7 +11,6 @@ import pytest
 import sqlalchemy as sa
 
 from etl.app import clock
-from etl.destinations.sql import destination as sql_module
 from etl.errors import QueryFailed
 from etl.ledger import verifications
 from etl.model import Stream, Verification
@@ -157,9 +156,9 @@ def test_an_id_that_is_held_under_another_time_is_not_missing(
 
 
 def test_what_a_failed_attempt_has_loaded_was_missing_and_is_repaired(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    place: Place,
 ) -> None:
-    monkeypatch.setattr(sql_module, "GROUP_BYTES", 1)
+    place = place.cut(group_bytes=1)
     load(place, record("a"))
     told: list[Verdict] = []
     verifier = Verifier(place.destination, repair=True, tell=told.append)

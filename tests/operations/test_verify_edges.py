@@ -11,7 +11,6 @@ import sqlalchemy as sa
 from etl import __version__
 from etl.database.schema import verifications
 from etl.database.transactions import transact
-from etl.destinations.sql import destination as sql_module
 from etl.ledger import verifications as stored
 from etl.model import Verification
 from etl.operations.comparison import Comparison
@@ -57,11 +56,10 @@ def verdicts(place: Place, windows: Sequence[Window], *given: list[Batch]) -> li
 
 
 @pytest.fixture
-def shared(standing_place: Place, monkeypatch: pytest.MonkeyPatch) -> Place:
+def shared(standing_place: Place) -> Place:
     """A destination of each kind, emptied, and a comparison in small pieces."""
     standing_place.empty()
-    monkeypatch.setattr(sql_module, "HELD_ROWS", PIECE)
-    return standing_place
+    return standing_place.cut(held_rows=PIECE)
 
 
 @pytest.mark.parametrize("count", EDGES)

@@ -1294,7 +1294,8 @@ BUGS = [
             (
                 "    files = _Frugal([], _SCHEMA, _PARQUET)\n"
                 "    with translated(storage):\n"
-                "        files.storage, files.paths = storage, storage.files()\n"
+                "        files.storage, files.paths, files.sizes = "
+                "storage, storage.files(), sizes\n"
                 "    return files\n",
                 "    made = [\n"
                 "        _PARQUET.make_fragment(storage.source(path))\n"
@@ -1315,7 +1316,7 @@ BUGS = [
         "a statement is longer than MariaDB's packets",
         "etl/destinations/sql/inserter.py",
         (
-            ("    if len(value) > HEXADECIMAL_CHARACTERS:", "    if not value:"),
+            ("    if len(value) > hexadecimal:", "    if not value:"),
             (
                 "        if length > room:\n            text",
                 "        if not length:\n            text",
@@ -1389,7 +1390,7 @@ BUGS = [
     Bug(
         "the last key of each list is not looked up",
         "etl/destinations/sql/keys.py",
-        (("keys[start : start + LISTED_KEYS]", "keys[start : start + LISTED_KEYS - 1]"),),
+        (("keys[start : start + self.listed]", "keys[start : start + self.listed - 1]"),),
         ("tests/export/test_edges.py", "-k", "listed and mariadb"),
     ),
     Bug(
@@ -1420,7 +1421,7 @@ BUGS = [
         "etl/destinations/sql/keys.py",
         (
             (
-                "    mine = key.table.c.organization == organization\n    listed",
+                "    mine = key.table.c.organization == scope.organization\n    listed",
                 "    mine = sa.true()\n    listed",
             ),
         ),
@@ -1785,7 +1786,7 @@ BUGS = [
     Bug(
         "the last rows of an answer that fill no batch are lost",
         "etl/destinations/sql/answering.py",
-        (("        while rows:\n", "        while len(rows) == BATCH_ROWS:\n"),),
+        (("        while rows:\n", "        while len(rows) == rows_max:\n"),),
         ("tests/destinations/lake/test_edges.py::test_answers[sqlite-5]",),
     ),
     Bug(

@@ -22,7 +22,6 @@ from etl import app as app_module
 from etl.app import App
 from etl.config import load
 from etl.database.schema import audit_rejects
-from etl.destinations.sql import destination as sql_module
 from etl.errors import AuditEtlError
 from etl.genesys import paging
 from etl.genesys import query as query_module
@@ -37,6 +36,7 @@ from etl.simulator import CLIENT_ID, CLIENT_SECRET, AuditLog, Simulator
 from etl.simulator.generation import Entry, entries
 from etl.simulator.shapes import downloaded
 from etl.simulator.timestamps import milliseconds
+from etl.sizes import Sizes
 from etl.window import Window
 from tests.support.fault_matrix import Cell
 from tests.support.places import Place
@@ -104,6 +104,7 @@ class World:
         read_seconds: of silence after which the client gives an answer up.
         processes: numbers of the processes that the program seems to run in, each in its own.
         unusable: whether it was ever shown a record that cannot be a row.
+        sizes: of the pieces that work is cut into: transactions are small.
         open_starts: whether intervals were ever without the instant they start at.
     """
 
@@ -116,6 +117,7 @@ class World:
     read_seconds: float = 10.0
     processes: Iterator[int] = field(default_factory=count)
     unusable: bool = False
+    sizes: Sizes = Sizes(group_bytes=120_000)
     open_starts: bool = False
 
     def suffer(self, cell: Cell) -> None:
@@ -135,7 +137,11 @@ class World:
         }
         settings = load(None, variables | dict(self.place.variables) | self.settings)
         with App(
-            settings, stop=Waits(self.clock), now=self.clock, monotonic=self.clock.monotonic
+            settings,
+            stop=Waits(self.clock),
+            now=self.clock,
+            monotonic=self.clock.monotonic,
+            sizes=self.sizes,
         ) as app:
             app.holder = f"elsewhere/{next(self.processes)}/0"
             yield app
@@ -258,10 +264,9 @@ def row_of(form: bytes) -> Audit | None:
 
 
 def in_small_pieces(patch: pytest.MonkeyPatch) -> None:
-    """Make pages and transactions small, so that few audits take many of them."""
+    """Make pages small, so that few audits take many of them; see also `World.sizes`."""
     patch.setattr(query_module, "PAGE_SIZE_MAX", 40)
     patch.setattr(paging, "BARREN_PAGES_MAX", 20)
-    patch.setattr(sql_module, "GROUP_BYTES", 120_000)
 
 
 def resting(clock: HandClock) -> Callable[[float], Awaitable[None]]:

@@ -25,6 +25,7 @@ from etl.destinations.lake.parquet import ParquetDestination
 from etl.destinations.lake.storage import storage_of
 from etl.destinations.lake.writing import write
 from etl.operations import query as query_module
+from etl.sizes import Sizes
 from tests import TOP
 from tests.support.samples import BEGIN, LOADED_AT, batch, draft, hours, load_into, record
 
@@ -65,7 +66,7 @@ def make(folder: Path, count: int) -> None:
     load_into(place, draft(hours(0, 1)), [batch(record("first", 0.5))])
     path = folder / path_of("default", DAY.strftime("date=%Y-%m-%d"))
     path.parent.mkdir(parents=True)
-    write(path, pieces(count))
+    write(path, pieces(count), Sizes())
     place.close()
 
 
@@ -95,7 +96,7 @@ def _place(folder: Path) -> ParquetDestination:
     engine = open_engine(f"sqlite:///{folder}/_state.db")
     migration.upgrade(engine)
     storage = storage_of(f"parquet://{folder}", {}, folder.parent)
-    return ParquetDestination(storage, engine, "day", lambda: LOADED_AT)
+    return ParquetDestination(storage, engine, "day", lambda: LOADED_AT, Sizes())
 
 
 def peak_of(what: str, count: int) -> int:

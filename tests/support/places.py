@@ -4,7 +4,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from etl.destinations.lake.storage import storage_of
 from etl.destinations.place import Place as Kind
 from etl.destinations.sql.destination import SqlDestination
 from etl.records import Audit
+from etl.sizes import Sizes
 from tests.support import buckets
 from tests.support.destination_contents import audits_in, audits_in_lake
 from tests.support.migrations import migrate
@@ -34,16 +35,25 @@ class Place:
     """A destination under test, and a way to read it that is not its own.
 
     Attributes:
+        make: makes it, so that its work is cut into pieces of those sizes.
+        sizes: of the pieces of `destination`.
         destination: the one under test.
         variables: the environment in which a command finds it.
         audits: every audit that it holds, by id; a doubled one is there twice.
         empty_files: takes everything out that is not in the ledger's database.
     """
 
+    make: Callable[[Sizes], AnyDestination]
     destination: AnyDestination
     variables: Mapping[str, str]
     audits: Callable[..., list[Audit]]
     empty_files: Callable[[], None] = lambda: None
+    sizes: Sizes = Sizes()
+
+    def cut(self, **sizes: int) -> "Place":
+        """The same place, its destination made with these sizes, see `Sizes`."""
+        made = replace(self.sizes, **sizes)
+        return replace(self, sizes=made, destination=self.make(made))
 
     @property
     def kind(self) -> type[Kind]:
@@ -63,8 +73,10 @@ def sql_place(url: str) -> Iterator[Place]:
     """The tables of an empty database; every row is loaded at `LOADED_AT`."""
     engine = open_engine(url)
     migrate(engine)
+    make = partial(SqlDestination, engine, lambda: LOADED_AT)
     yield Place(
-        SqlDestination(engine, lambda: LOADED_AT),
+        make,
+        make(Sizes()),
         {"AUDIT_ETL_DESTINATION": url},
         partial(audits_in, engine),
     )
@@ -80,9 +92,10 @@ def lake_place(url: str, tmp_path: Path) -> Iterator[Place]:
     migrate(engine)
     variables = {"AUDIT_ETL_DESTINATION": url, "AUDIT_ETL_LEDGER": state}
     aws = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
-    destination = ParquetDestination(storage, engine, "day", lambda: LOADED_AT)
-    with closing(destination):
+    make = partial(ParquetDestination, storage, engine, "day", lambda: LOADED_AT)
+    with closing(make(Sizes())) as destination:
         yield Place(
+            make,
             destination,
             variables | aws,
             partial(audits_in_lake, storage),

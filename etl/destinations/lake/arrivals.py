@@ -13,6 +13,7 @@ from etl.destinations.lake.merging import Source, merged
 from etl.destinations.lake.staging import Run
 from etl.destinations.lake.writing import opened, read
 from etl.ledger.lateness import NOTHING, Arrived, LoadHistory
+from etl.sizes import Sizes
 from etl.window import Window
 
 #: The columns of which new audits are told.
@@ -44,13 +45,13 @@ class Tally:
         self._history = history
         self._held = held
 
-    def add_file(self, path: Path) -> None:
+    def add_file(self, path: Path, sizes: Sizes) -> None:
         """Add the rows of a file, all of them new."""
         with opened(path) as file:
             if not self._history.loads:
                 self.count += file.metadata.num_rows
                 return
-            for rows in read(file, [KEY[0], SERVICE]):
+            for rows in read(file, sizes.read_rows, sizes.read_bytes, [KEY[0], SERVICE]):
                 self.add(rows)
 
     def add(self, rows: pa.Table) -> None:
@@ -77,7 +78,8 @@ def distinct(runs: list[Run]) -> int:
 def new_rows(runs: list[Run], published: pq.ParquetFile | None) -> Iterator[pa.Table]:
     """Keys and services of what of the runs a file lacks; only its keys are read."""
     first, _ = min(run.first for run in runs)
-    there = () if published is None else read(published, list(KEY), first)
+    most, size = runs[0].sizes.read_rows, runs[0].sizes.read_bytes
+    there = () if published is None else read(published, most, size, list(KEY), first)
     added = [
         Source(_marked(run.source((*KEY, SERVICE)).tables, new=True), run.first) for run in runs
     ]

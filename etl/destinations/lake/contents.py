@@ -15,6 +15,7 @@ from etl.destinations.lake.layout import organization_of, partitions, path_of, s
 from etl.destinations.lake.storage import Storage, of_one_version, published, translated
 from etl.destinations.lake.writing import read
 from etl.model import Stream
+from etl.sizes import Sizes
 from etl.window import Window
 
 #: The columns that tell which audits are there.
@@ -29,9 +30,10 @@ class Contents:
         folder: see `FOLDERS`.
     """
 
-    def __init__(self, storage: Storage, folder: str) -> None:
+    def __init__(self, storage: Storage, folder: str, sizes: Sizes) -> None:
         self._storage = storage
         self._folder = folder
+        self._piece = sizes.read_rows, sizes.read_bytes
 
     def held(self, organization: str, window: Window, service: str | None) -> Iterator[Held]:
         """See `Destination.held`."""
@@ -85,7 +87,7 @@ class Contents:
         def tables() -> Iterator[pa.Table]:
             with published(self._storage, path) as file:
                 if file is not None:
-                    yield from read(file, columns, since)
+                    yield from read(file, *self._piece, columns, since)
 
         return of_one_version(tables)
 

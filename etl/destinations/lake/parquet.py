@@ -14,7 +14,7 @@ A lake has one writer: whoever loads holds its lease, and confirms it before eac
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date
 from functools import partial
 from itertools import groupby
 from operator import attrgetter
@@ -36,6 +36,7 @@ from etl.destinations.lake.merging import Source, merged
 from etl.destinations.lake.staging import Part, Run, Staging
 from etl.destinations.lake.storage import Storage, published, translated
 from etl.destinations.lake.writing import read, write
+from etl.destinations.place import Clock
 from etl.destinations.sql.fitting import fitting
 from etl.destinations.sql.inserter import Inserter
 from etl.destinations.sql.rejects import insert_rejects
@@ -45,6 +46,7 @@ from etl.ledger.lateness import NOTHING, Arrived, LoadHistory, warn_of_loss
 from etl.ledger.receipts import Ledger, record
 from etl.model import PendingReceipt, Receipt, Stream
 from etl.records import Audit, Batch, Reject
+from etl.sizes import Sizes
 from etl.window import Window
 
 _KEY_OF: Final = attrgetter(*KEY)
@@ -96,15 +98,16 @@ class ParquetDestination:
     """
 
     def __init__(
-        self, storage: Storage, engine: sa.Engine, partition: str, now: Callable[[], datetime]
+        self, storage: Storage, engine: sa.Engine, partition: str, now: Clock, sizes: Sizes
     ) -> None:
         self.ledger = Ledger(engine)
         self._storage = storage
         self._engine = engine
-        self._inserter = Inserter(engine.dialect)
+        self._sizes = sizes
+        self._inserter = Inserter(engine.dialect, sizes)
         self._folder = FOLDERS[partition]
         self._now = now
-        self._contents = Contents(storage, self._folder)
+        self._contents = Contents(storage, self._folder, sizes)
         self._binding = Binding(storage, engine, now)
 
     def prepared(self, batch: Batch) -> Columns:
@@ -123,7 +126,7 @@ class ParquetDestination:
         )
         too_large: list[AuditTooLarge] = []
         with (
-            Staging(self._storage.staging) as staging,
+            Staging(self._storage.staging, self._sizes) as staging,
             Early(partial(self._merging, staging, history)) as merges,
         ):
             self._binding.bind(staging, fence)
@@ -238,19 +241,20 @@ class ParquetDestination:
         with published(self._storage, path) as there:
             if there is None:
                 whole = self._whole(runs, file)
-                tally.add_file(whole)
+                tally.add_file(whole, self._sizes)
                 return tally.new(whole)
             for rows in new_rows(runs, there):
                 tally.add(rows)
             if tally.count:
-                held = Source(map(conformed, read(there)))
-                write(file, merged([held, *(run.source() for run in runs)]))
+                tables = read(there, self._sizes.read_rows, self._sizes.read_bytes)
+                held = Source(map(conformed, tables))
+                write(file, merged([held, *(run.source() for run in runs)]), self._sizes)
         return tally.new(file)
 
     def _whole(self, runs: list[Run], file: Path) -> Path:
         if len(runs) == 1:
             return runs[0].path
-        write(file, merged([run.source() for run in runs]))
+        write(file, merged([run.source() for run in runs]), self._sizes)
         return file
 
     def _publish_all(

@@ -13,6 +13,7 @@ from urllib.parse import unquote
 from etl.destinations import AnyDestination, Fence
 from etl.destinations.place import Adopted, Clock, Place
 from etl.errors import ConfigurationError, DestinationUnavailable
+from etl.sizes import Sizes
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -31,8 +32,8 @@ class LakePlace(Place):
     noun = "lake"
     no_early = "each audit would cost a lake a whole file"
 
-    def __init__(self, url: str, partition: str) -> None:
-        super().__init__(url, partition)
+    def __init__(self, url: str, partition: str, sizes: Sizes = Sizes()) -> None:
+        super().__init__(url, partition, sizes)
         scheme, _, path = url.partition("://")
         self.folder = Path(path) if scheme == _LOCAL else None
         self._lock = threading.Lock()
@@ -105,7 +106,7 @@ class LakePlace(Place):
         from etl.destinations.lake.parquet import ParquetDestination
 
         self._files()
-        return ParquetDestination(self.storage(), engine, self.partition, now)
+        return ParquetDestination(self.storage(), engine, self.partition, now, self.sizes)
 
     def reach(self) -> None:
         """See `Place.reach`; the folder, or the bucket's prefix, need not be there."""
@@ -120,7 +121,8 @@ class LakePlace(Place):
         """See `Place.answer`: DuckDB answers."""
         from etl.destinations.lake import reading
 
-        with reading.connect(self.storage()) as duck, reading.ask(duck, question) as reader:
+        storage, most = self.storage(), self.sizes
+        with reading.connect(storage, most) as duck, reading.ask(duck, question, most) as reader:
             yield reader
 
     def checks(self) -> Iterable[tuple[str, Callable[[], str]]]:

@@ -22,8 +22,8 @@ from etl.database import schema
 from etl.destinations.lake.columns import COLUMNS, ENTITY_CHANGES, PROPERTY_CHANGES, lacking
 from etl.destinations.lake.layout import organization_of, span_of
 from etl.destinations.lake.storage import Storage, of_one_version, published, translated
-from etl.destinations.lake.writing import READ_ROWS
 from etl.errors import ConfigurationError, DestinationUnavailable, UsageError
+from etl.sizes import Sizes
 
 if TYPE_CHECKING:
     import duckdb
@@ -41,8 +41,6 @@ _SETTINGS: Final = {
     "memory_limit": MEMORY,
     "streaming_buffer_size": "1MiB",
 }
-#: Rows of an answer that are given at once.
-ANSWER_ROWS: Final = 1_000
 #: What DuckDB's errors have in them when it was our dataset that failed.
 _READING: Final = "'lake' failed: "
 #: What Arrow adds to the words of a bucket's error: our own stack, and no name of the file.
@@ -55,7 +53,7 @@ _CHANGES: Final = {
 
 
 @contextmanager
-def connect(storage: Storage) -> "Iterator[duckdb.DuckDBPyConnection]":
+def connect(storage: Storage, sizes: Sizes) -> "Iterator[duckdb.DuckDBPyConnection]":
     """A DuckDB connection with the relations of a lake; it reads them and can do nothing else.
 
     What does not fit into `MEMORY` is spilled into a folder for this user alone, which is gone
@@ -75,7 +73,7 @@ def connect(storage: Storage) -> "Iterator[duckdb.DuckDBPyConnection]":
         tempfile.TemporaryDirectory(prefix="audit-etl-query-") as spill,
         _opened() as connection,
     ):
-        _prepare(connection, storage, spill)
+        _prepare(connection, dataset(storage, sizes), spill)
         yield connection
 
 
@@ -94,11 +92,11 @@ def _opened() -> "Iterator[duckdb.DuckDBPyConnection]":
         yield connection
 
 
-def _prepare(connection: "duckdb.DuckDBPyConnection", storage: Storage, spill: str) -> None:
+def _prepare(connection: "duckdb.DuckDBPyConnection", lake: ds.Dataset, spill: str) -> None:
     for setting, value in _SETTINGS.items():
         connection.execute(f"SET {setting} = '{value}'")
     connection.execute("SET temp_directory = ?", [spill])
-    connection.register("lake", dataset(storage))
+    connection.register("lake", lake)
     _make_views(connection)
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")
@@ -115,7 +113,9 @@ def _make_views(connection: "duckdb.DuckDBPyConnection") -> None:
 
 
 @contextmanager
-def ask(connection: "duckdb.DuckDBPyConnection", question: str) -> Iterator[pa.RecordBatchReader]:
+def ask(
+    connection: "duckdb.DuckDBPyConnection", question: str, sizes: Sizes
+) -> Iterator[pa.RecordBatchReader]:
     """The answer to one SELECT, read inside the block as it is computed.
 
     Raises:
@@ -125,7 +125,7 @@ def ask(connection: "duckdb.DuckDBPyConnection", question: str) -> Iterator[pa.R
     import duckdb
 
     try:
-        yield connection.sql(question).to_arrow_reader(ANSWER_ROWS)
+        yield connection.sql(question).to_arrow_reader(sizes.answer_rows)
     except (duckdb.Error, pa.ArrowException, OSError) as error:
         reason = str(error).partition("\n")[0]
         if _READING in reason:
@@ -145,6 +145,7 @@ class _Frugal(ds.FileSystemDataset):  # type: ignore[misc]
 
     storage: Storage
     paths: Sequence[str]
+    sizes: Sizes
 
     def scanner(
         self,
@@ -166,7 +167,7 @@ class _Frugal(ds.FileSystemDataset):  # type: ignore[misc]
                         schema=self.schema,
                         columns=columns,
                         filter=filter,
-                        batch_size=READ_ROWS,
+                        batch_size=self.sizes.read_rows,
                         batch_readahead=0,
                         fragment_readahead=0,
                         use_threads=False,
@@ -189,7 +190,7 @@ class _Scanner:
         return self.reader
 
 
-def dataset(storage: Storage) -> ds.Dataset:
+def dataset(storage: Storage, sizes: Sizes) -> ds.Dataset:
     """The published files. The organisation and time span of each come from its folders.
 
     Raises:
@@ -197,7 +198,7 @@ def dataset(storage: Storage) -> ds.Dataset:
     """
     files = _Frugal([], _SCHEMA, _PARQUET)
     with translated(storage):
-        files.storage, files.paths = storage, storage.files()
+        files.storage, files.paths, files.sizes = storage, storage.files(), sizes
     return files
 
 

@@ -26,12 +26,7 @@ import pyarrow as pa
 from etl.destinations.lake.merging import Key, Source, merged
 from etl.destinations.lake.writing import Writer, opened, read
 from etl.errors import DestinationUnavailable
-
-#: The most rows and bytes of a run that are held in memory at once when it is merged.
-RUN_ROWS: Final = 500
-RUN_BYTES: Final = 1024 * 1024
-#: So many runs of a partition become one, so that few are merged at once whatever their number.
-FAN_IN: Final = 16
+from etl.sizes import Sizes
 
 _LOADS: Final = "load-"
 #: Ends the name of the file that says, by its lock, that a load is at work.
@@ -66,17 +61,23 @@ class Run:
 
     path: Path
     first: Key
+    sizes: Sizes
 
     def source(self, columns: tuple[str, ...] | None = None) -> Source:
         """The run, a piece at a time; all columns unless some are named."""
-        return Source(_pieces(self.path, columns), self.first)
+        return Source(self._pieces(columns), self.first)
+
+    def _pieces(self, columns: tuple[str, ...] | None) -> Iterator[pa.Table]:
+        with opened(self.path) as file:
+            yield from read(file, self.sizes.run_rows, self.sizes.run_bytes, columns)
 
 
 class Staging:
     """A folder of sorted runs by partition, removed at the end of the block."""
 
-    def __init__(self, parent: Path) -> None:
+    def __init__(self, parent: Path, sizes: Sizes = Sizes()) -> None:
         self._parent = parent
+        self._sizes = sizes
         self._folder = parent
         self._lock: int | None = None
         #: By partition: its runs, in lists by how often they have been merged.
@@ -141,7 +142,8 @@ class Staging:
     def _new_run(self, partition: str, first: Key) -> "_Growing":
         self._runs.setdefault(partition, [])
         self._written += 1
-        return _Growing(partition, self.file(f"run-{self._written}.parquet"), first)
+        path = self.file(f"run-{self._written}.parquet")
+        return _Growing(partition, path, first, self._sizes)
 
     def _finish(self) -> None:
         """Let no more rows follow in the last run."""
@@ -151,13 +153,13 @@ class Staging:
             self._growing = None
 
     def _keep(self, whole: "_Growing", level: int) -> None:
-        """Add a run; where that makes `FAN_IN` of them, merge those into one of the next level."""
+        """Add a run; where that makes `fan_in` of them, merge those into one of the next level."""
         levels = self._runs[whole.partition]
         if level == len(levels):
             levels.append([])
         runs = levels[level]
-        runs.append(Run(whole.path, whole.first))
-        if len(runs) == FAN_IN:
+        runs.append(Run(whole.path, whole.first, self._sizes))
+        if len(runs) == self._sizes.fan_in:
             together = self._new_run(whole.partition, min(run.first for run in runs))
             for rows in merged([run.source() for run in runs]):
                 together.file.write(rows)
@@ -171,11 +173,11 @@ class Staging:
 class _Growing:
     """A run that is being written."""
 
-    def __init__(self, partition: str, path: Path, first: Key) -> None:
+    def __init__(self, partition: str, path: Path, first: Key, sizes: Sizes) -> None:
         self.partition = partition
         self.path = path
         self.first = first
-        self.file = Writer(path)
+        self.file = Writer(path, sizes)
         self._last = first
 
     def goes_on(self, part: Part) -> bool:
@@ -185,11 +187,6 @@ class _Growing:
     def add(self, part: Part) -> None:
         self.file.write(part.rows)
         self._last = part.last
-
-
-def _pieces(path: Path, columns: tuple[str, ...] | None) -> Iterator[pa.Table]:
-    with opened(path) as file:
-        yield from read(file, columns, most=RUN_ROWS, size=RUN_BYTES)
 
 
 def _make_for_owner(folder: Path) -> None:

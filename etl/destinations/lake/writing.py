@@ -14,13 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from etl.destinations.lake.columns import COLUMNS, KEY
+from etl.sizes import Sizes
 
-#: The most Arrow bytes and rows of a row group: what is in memory while a file is written.
-ROW_GROUP_BYTES: Final = 8 * 1024 * 1024
-ROW_GROUP_ROWS: Final = 50_000
-#: The most rows and Arrow bytes of a file that are read at once.
-READ_ROWS: Final = 1_000
-READ_BYTES: Final = 2 * 1024 * 1024
 #: Columns whose values repeat; a dictionary of the others would only cost time.
 REPEATING: Final = [
     "service_name",
@@ -39,9 +34,9 @@ REPEATING: Final = [
 class Writer:
     """Writes one file, for its owner only; it is whole once `close` has returned."""
 
-    def __init__(self, path: Path, most: int | None = None, size: int | None = None) -> None:
-        self._most = most or ROW_GROUP_ROWS
-        self._size = size or ROW_GROUP_BYTES
+    def __init__(self, path: Path, sizes: Sizes) -> None:
+        self._most = sizes.row_group_rows
+        self._size = sizes.row_group_bytes
         path.touch(mode=0o600)
         self._file = pq.ParquetWriter(
             path, COLUMNS, compression="zstd", compression_level=1, use_dictionary=REPEATING
@@ -80,9 +75,9 @@ class Writer:
         self._held_bytes = self._held_rows = 0
 
 
-def write(path: Path, tables: Iterable[pa.Table]) -> None:
+def write(path: Path, tables: Iterable[pa.Table], sizes: Sizes) -> None:
     """Write tables as one file for its owner only."""
-    writer = Writer(path)
+    writer = Writer(path, sizes)
     try:
         for rows in tables:
             writer.write(rows)
@@ -110,21 +105,20 @@ def opened(path: Path) -> pq.ParquetFile:
 
 def read(
     file: pq.ParquetFile,
+    most: int,
+    size: int,
     columns: Sequence[str] | None = None,
     since: datetime | None = None,
-    most: int | None = None,
-    size: int | None = None,
 ) -> Iterator[pa.Table]:
     """Its rows a piece at a time. What is in memory is of one row group.
 
     Args:
         file: open.
+        most: rows of a piece.
+        size: bytes of a piece.
         columns: all of them unless some are named.
         since: row groups that end before this event time are passed over.
-        most: rows of a piece; `READ_ROWS` unless given.
-        size: bytes of a piece; `READ_BYTES` unless given.
     """
-    most, size = most or READ_ROWS, size or READ_BYTES
     for number in range(file.num_row_groups):
         group = file.metadata.row_group(number)
         if _reaches(group, since):

@@ -15,9 +15,6 @@ from etl.database.transactions import read_only
 from etl.destinations.questions import words
 from etl.errors import UsageError
 
-#: Rows of an answer that are held in memory at once.
-BATCH_ROWS: Final = 5_000
-
 _LOG = logging.getLogger(__name__)
 
 #: Of these words, those that name a function of PostgreSQL that may do more than read: what is not
@@ -40,11 +37,11 @@ _POWERS: Final = {
 
 
 @contextmanager
-def answer(engine: sa.Engine, question: str) -> Iterator[pa.RecordBatchReader]:
-    """See `Place.answer`."""
+def answer(engine: sa.Engine, question: str, rows_max: int) -> Iterator[pa.RecordBatchReader]:
+    """See `Place.answer`; at most `rows_max` rows are in memory at once."""
     with translated(engine, asked=True), read_only(engine) as connection:
         _require_reading(connection, question)
-        yield _reader(_ask(connection, engine, question))
+        yield _reader(_ask(connection, engine, question), rows_max)
 
 
 def _require_reading(connection: sa.Connection, question: str) -> None:
@@ -78,9 +75,9 @@ def _ask(
     return result
 
 
-def _reader(result: sa.CursorResult[tuple[object, ...]]) -> pa.RecordBatchReader:
+def _reader(result: sa.CursorResult[tuple[object, ...]], rows_max: int) -> pa.RecordBatchReader:
     names = list(result.keys())
-    first = result.fetchmany(BATCH_ROWS)
+    first = result.fetchmany(rows_max)
     columns = [_column(name, [row[n] for row in first]) for n, name in enumerate(names)]
     kinds = [pa.string() if pa.types.is_null(c.type) else c.type for c in columns]
     schema = pa.schema(list(zip(names, kinds, strict=True)))
@@ -92,7 +89,7 @@ def _reader(result: sa.CursorResult[tuple[object, ...]]) -> pa.RecordBatchReader
                 _column(name, [row[n] for row in rows], kinds[n]) for n, name in enumerate(names)
             ]
             yield pa.RecordBatch.from_arrays(arrays, schema=schema)
-            rows = result.fetchmany(BATCH_ROWS)
+            rows = result.fetchmany(rows_max)
 
     return pa.RecordBatchReader.from_batches(schema, batches())
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from functools import partial
 from itertools import islice
-from typing import Final, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import sqlalchemy as sa
 
@@ -26,7 +26,7 @@ from etl.destinations import Fence, Held
 from etl.destinations.sql.fitting import fitting
 from etl.destinations.sql.groups import grouped
 from etl.destinations.sql.inserter import Inserter
-from etl.destinations.sql.keys import absent_of, delete_early, delete_orphans, rows_of_keys
+from etl.destinations.sql.keys import Scope, absent_of, delete_early, delete_orphans, rows_of_keys
 from etl.destinations.sql.malloc_trim import give_back
 from etl.destinations.sql.rejects import insert_rejects
 from etl.destinations.sql.rows import rows_of
@@ -37,13 +37,8 @@ from etl.ledger.lateness import LoadHistory, warn_of_loss
 from etl.ledger.receipts import Ledger, record
 from etl.model import ALL_SERVICES, PendingReceipt, Receipt, Stream
 from etl.records import Audit, Batch
+from etl.sizes import Sizes
 from etl.window import Window
-
-#: Raw JSON of one transaction's audits: about 10,000 of the vendor's usual size. Half as
-#: much takes SQLite a fifth to a third longer for a third of a million audits, and 30 MiB less.
-GROUP_BYTES = 16 * 1024 * 1024
-#: Rows that are fetched together when ids are compared.
-HELD_ROWS: Final = 5_000
 
 T = TypeVar("T")
 
@@ -80,11 +75,14 @@ class _LoadState(NamedTuple):
 class SqlDestination:
     """The tables of `schema` in one database, which also holds the ledger. See `Destination`."""
 
-    def __init__(self, engine: sa.Engine, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self, engine: sa.Engine, now: Callable[[], datetime], sizes: Sizes = Sizes()
+    ) -> None:
         self.ledger = Ledger(engine)
         self._engine = engine
         self._now = now
-        self._inserter = Inserter(engine.dialect)
+        self._sizes = sizes
+        self._inserter = Inserter(engine.dialect, sizes)
 
     def prepared(self, batch: Batch) -> Batch:
         """See `Destination.prepared`: rows are made of absent audits only."""
@@ -97,7 +95,7 @@ class SqlDestination:
         history = LoadHistory(pending.stream, loads, pending.started_at)
         state = _LoadState(history, _Checks(look_up=bool(history.loads)))
         left_out: list[AuditTooLarge] = []
-        groups = grouped(batches, GROUP_BYTES)
+        groups = grouped(batches, self._sizes.group_bytes)
         with checkpointed(self._engine):
             group, is_last = next(groups)
         while not is_last:
@@ -139,9 +137,10 @@ class SqlDestination:
             sa.select(*columns)
             .select_from(events.outerjoin(early, _same_audit(events, early)))
             .where(*_of(Stream(organization, service or ALL_SERVICES), window))
+            .execution_options(yield_per=self._sizes.held_rows)
         )
         with reading(self._engine) as connection:
-            for row in connection.execute(query.execution_options(yield_per=HELD_ROWS)):
+            for row in connection.execute(query):
                 yield Held(*row)
 
     def count(self, stream: Stream, span: Window) -> int:
@@ -153,9 +152,9 @@ class SqlDestination:
         """See `Destination.look_up`."""
         table, left = schema.audit_events.c, iter(ids)
         columns = (table.id, table.event_date, table.service_name)
-        while some := list(islice(left, HELD_ROWS)):
+        while some := list(islice(left, self._sizes.held_rows)):
             with reading(self._engine) as connection:
-                found = list(rows_of_keys(connection, columns, organization, some))
+                found = list(rows_of_keys(self._scope(connection, organization), columns, some))
             yield from (Held(*row) for row in found)
 
     def load_early(self, organization: str, audits: Iterable[Audit]) -> int:
@@ -171,8 +170,9 @@ class SqlDestination:
 
         def work(connection: sa.Connection) -> int:
             with checks.learning():
-                absent = _absent(connection, organization, by_id, checks)
-                self._insert_absent(connection, organization, absent, checks)
+                scope = self._scope(connection, organization)
+                absent = _absent(scope, by_id, checks)
+                self._insert_absent(scope, absent, checks)
                 now = self._inserter.bound.time(self._now())
                 marks = ((organization, audit.id, now) for audit in absent)
                 self._inserter.insert(connection, (schema.early_audits, marks))
@@ -216,24 +216,22 @@ class SqlDestination:
         history, now = state.history, self._now()
         organization = history.stream.organization
         by_id = {audit.id: audit for audit in reversed(group.audits)}
-        delete_early(connection, organization, by_id)
-        absent = _absent(connection, organization, by_id, state.checks)
+        scope = self._scope(connection, organization)
+        delete_early(scope, by_id)
+        absent = _absent(scope, by_id, state.checks)
         times = ((audit.event_date, audit.service_name) for audit in absent)
         arrived = history.arrived(times, partial(_count, connection, history.stream))
         with state.checks.learning():
-            self._insert_absent(connection, organization, absent, state.checks)
+            self._insert_absent(scope, absent, state.checks)
         insert_rejects(connection, self._inserter, organization, group.rejects, now)
         lateness.add(connection, history.stream, arrived.late, history.asked_at)
         given, new = len(group.audits), [audit.id for audit in absent]
         return Written(given, given - len(by_id), new, arrived, len(group.rejects))
 
-    def _insert_absent(
-        self,
-        connection: sa.Connection,
-        organization: str,
-        absent: Sequence[Audit],
-        checks: _Checks,
-    ) -> None:
+    def _scope(self, connection: sa.Connection, organization: str) -> Scope:
+        return Scope(connection, organization, self._sizes.listed_keys)
+
+    def _insert_absent(self, scope: Scope, absent: Sequence[Audit], checks: _Checks) -> None:
         """Insert audits that are not there, with their changes.
 
         Raises:
@@ -242,18 +240,15 @@ class SqlDestination:
                 undone.
         """
         if checks.replace_orphans:
-            delete_orphans(connection, organization, [audit.id for audit in absent])
-        rows = rows_of(organization, absent, self._now(), self._inserter.bound)
-        self._inserter.insert(connection, *rows)
+            delete_orphans(scope, [audit.id for audit in absent])
+        rows = rows_of(scope.organization, absent, self._now(), self._inserter.bound)
+        self._inserter.insert(scope.connection, *rows)
 
 
-def _absent(
-    connection: sa.Connection, organization: str, by_id: Mapping[str, Audit], checks: _Checks
-) -> list[Audit]:
+def _absent(scope: Scope, by_id: Mapping[str, Audit], checks: _Checks) -> list[Audit]:
     """Those that are not there, by id; all of them unless they are to be looked up."""
     key = schema.audit_events.c.id
-    look_up = checks.look_up
-    absent = absent_of(connection, key, organization, by_id) if look_up else sorted(by_id)
+    absent = absent_of(scope, key, by_id) if checks.look_up else sorted(by_id)
     return [by_id[audit_id] for audit_id in absent]
 
 

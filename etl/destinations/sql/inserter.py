@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import cache, partial
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Dialect
@@ -19,20 +19,10 @@ from etl.database.mysql import PACKET_BYTES
 from etl.destinations.sql.rows import Row, bound_for, is_utf8
 from etl.errors import AuditTooLarge, DestinationUnavailable
 from etl.prefetch import Prefetched
+from etl.sizes import Sizes
 
 if TYPE_CHECKING:
     from psycopg.abc import Dumper
-
-#: Values in one statement of SQLite's: some hundred audits. Far fewer would have it interrupt the
-#: threads that make rows too often, far more fall out of the processor's cache.
-SQLITE_VALUES: Final = 6_144
-
-#: Bytes of one statement of MySQL's and MariaDB's, unless one row has more or the server takes
-#: less: some hundred audits, and a sixteenth of what a server takes by default.
-MYSQL_BYTES: Final = 1_000_000
-
-#: Longer texts are not written in hexadecimal digits.
-HEXADECIMAL_CHARACTERS: Final = 256 * 1024
 
 
 class Step(NamedTuple):
@@ -54,11 +44,13 @@ class Inserter:
 
     Attributes:
         bound: makes values what the driver takes; rows are to be given with such.
+        sizes: of the pieces that work is cut into.
     """
 
-    def __init__(self, dialect: Dialect) -> None:
+    def __init__(self, dialect: Dialect, sizes: Sizes = Sizes()) -> None:
         self._dialect = dialect
         self.bound = bound_for(dialect.name)
+        self.sizes = sizes
 
     def insert(self, connection: sa.Connection, *tables: tuple[sa.Table, Iterable[Row]]) -> None:
         """Insert rows, none of which may be there, table by table.
@@ -77,9 +69,9 @@ class Inserter:
                     _copy(connection, table, chain([first], there))
             return
         if self._dialect.name == "sqlite":
-            statements: Callable[..., Iterator[Step]] = _sqlite_steps
+            statements = partial(_sqlite_steps, self.sizes.sqlite_values)
         else:
-            statements = partial(_mysql_steps, connection.info[PACKET_BYTES])
+            statements = partial(_mysql_steps, self.sizes, connection.info[PACKET_BYTES])
         with _driver(connection, "INSERT") as driver, closing(driver.cursor()) as cursor:
             steps = chain.from_iterable(statements(driver, *of_table) for of_table in tables)
             with closing(Prefetched(steps, lambda _: 1, 1, "rows to insert")) as ready:
@@ -133,6 +125,7 @@ def _binary_dumpers() -> "Sequence[tuple[type, type[Dumper]]]":
 
 
 def _mysql_steps(
+    sizes: Sizes,
     packet: int,
     driver: Any,  # noqa: ANN401
     table: sa.Table,
@@ -142,8 +135,9 @@ def _mysql_steps(
     names = ", ".join(f"`{column.name}`" for column in table.c)
     begin = f"INSERT INTO {table.name} ({names}) VALUES "  # noqa: S608 - our names
     quoted = driver.cursor().mogrify
-    literal = partial(_mysql_literal, quoted)
+    literal = partial(_mysql_literal, quoted, sizes.hexadecimal_characters)
     room = packet - len(begin) - 1  # the server takes less than it says
+    size_max = min(sizes.mysql_bytes, room)
     held: list[str] = []
     size = 0
     for row in rows:
@@ -154,7 +148,7 @@ def _mysql_steps(
             length = _utf8_length(text) + 1
             if length > room:
                 raise _too_large(packet, len(begin) + length + 1, table, row)
-        if held and size + length > min(MYSQL_BYTES, room):
+        if held and size + length > size_max:
             yield Step(table, begin + ",".join(held), (), len(held))
             held, size = [], 0
         held.append(text)
@@ -177,7 +171,7 @@ def _too_large(packet: int, needed: int, table: sa.Table, row: Row) -> AuditTooL
     )
 
 
-def _mysql_literal(quoted: Callable[[str, Row], str], value: object) -> str:
+def _mysql_literal(quoted: Callable[[str, Row], str], hexadecimal: int, value: object) -> str:
     """`value` in SQL, whatever the server's mode and whoever wrote it: digits end no literal.
 
     To have the driver quote every text would take most of the load's time. It does so for large
@@ -189,18 +183,18 @@ def _mysql_literal(quoted: Callable[[str, Row], str], value: object) -> str:
         return f"{value:d}"
     if "'" not in value and "\\" not in value:
         return f"'{value}'"
-    if len(value) > HEXADECIMAL_CHARACTERS:
+    if len(value) > hexadecimal:
         return quoted("%s", (value,))
     return f"_utf8mb4 X'{value.encode().hex()}'"
 
 
-def _sqlite_steps(driver: Any, table: sa.Table, rows: Iterable[Row]) -> Iterator[Step]:  # noqa: ANN401
+def _sqlite_steps(most: int, driver: Any, table: sa.Table, rows: Iterable[Row]) -> Iterator[Step]:  # noqa: ANN401
     """Statements that insert `rows`, and their values.
 
     The numbers of rows in them are powers of two: SQLite keeps a statement of each and need not
     read it again.
     """
-    values_max = min(driver.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER), SQLITE_VALUES)
+    values_max = min(driver.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER), most)
     there = iter(rows)
     number = 1 << ((values_max // len(table.c)).bit_length() - 1)
     while held := list(islice(there, number)):

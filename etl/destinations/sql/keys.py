@@ -1,16 +1,12 @@
 """Which keys a table holds, and making room for those that are to be replaced."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import sqlalchemy as sa
-from sqlalchemy.engine import Dialect
 
 from etl.database import schema
-
-#: Keys of one statement where each is a parameter of its own.
-LISTED_KEYS: Final = 900
 
 #: Where other tables name an audit.
 _OF_AN_AUDIT: Final = (
@@ -21,40 +17,48 @@ _OF_AN_AUDIT: Final = (
 _ENCODE: Final = msgspec.json.Encoder().encode
 
 
-def absent_of(
-    connection: sa.Connection, key: sa.Column[str], organization: str, wanted: Mapping[str, object]
-) -> list[str]:
+class Scope(NamedTuple):
+    """Whose keys are looked up, in which transaction, and `Sizes.listed_keys`."""
+
+    connection: sa.Connection
+    organization: str
+    listed: int
+
+    def pieces(self, keys: Sequence[str]) -> Iterator[Sequence[str]]:
+        """The keys in lists for one statement each."""
+        for start in range(0, len(keys), self.listed):
+            yield keys[start : start + self.listed]
+
+
+def absent_of(scope: Scope, key: sa.Column[str], wanted: Mapping[str, object]) -> list[str]:
     """The `wanted` keys that the table does not hold, sorted: all processes insert in one order."""
     keys = sorted(wanted)
-    present = {row[0] for row in rows_of_keys(connection, (key,), organization, keys)}
+    present = {row[0] for row in rows_of_keys(scope, (key,), keys)}
     return [name for name in keys if name not in present]
 
 
 def rows_of_keys(
-    connection: sa.Connection,
-    columns: Sequence[sa.Column[Any]],
-    organization: str,
-    keys: Sequence[str],
+    scope: Scope, columns: Sequence[sa.Column[Any]], keys: Sequence[str]
 ) -> Iterator[Any]:
     """Columns of the rows that hold one of `keys`, which are values of the first column."""
-    for query in _held(connection.dialect, columns, organization, keys):
-        yield from connection.execute(query)
+    for query in _held(scope, columns, keys):
+        yield from scope.connection.execute(query)
 
 
-def delete_early(connection: sa.Connection, organization: str, shown: Mapping[str, object]) -> None:
+def delete_early(scope: Scope, shown: Mapping[str, object]) -> None:
     """Delete those of `shown` that were loaded early, for the window's own records to be inserted.
 
     To be called in the transaction that inserts them, so that nobody sees them missing.
     """
     table = schema.early_audits
-    there = sa.select(table.c.id).where(table.c.organization == organization).limit(1)
-    if connection.execute(there).first() is None:
+    there = sa.select(table.c.id).where(table.c.organization == scope.organization).limit(1)
+    if scope.connection.execute(there).first() is None:
         return
-    early = sorted(shown.keys() - set(absent_of(connection, table.c.id, organization, shown)))
-    _delete(connection, organization, early, *_OF_AN_AUDIT, schema.audit_events.c.id)
+    early = sorted(shown.keys() - set(absent_of(scope, table.c.id, shown)))
+    _delete(scope, early, *_OF_AN_AUDIT, schema.audit_events.c.id)
 
 
-def delete_orphans(connection: sa.Connection, organization: str, absent: list[str]) -> None:
+def delete_orphans(scope: Scope, absent: list[str]) -> None:
     """Delete the changes and marks of audits that are `absent`: somebody deleted these alone.
 
     Call it in the transaction that inserts the audits: if another process has inserted one of them
@@ -62,24 +66,19 @@ def delete_orphans(connection: sa.Connection, organization: str, absent: list[st
     """
     wanted = dict.fromkeys(absent)
     for key in _OF_AN_AUDIT:
-        orphans = wanted.keys() - set(absent_of(connection, key, organization, wanted))
-        _delete(connection, organization, sorted(orphans), key)
+        orphans = wanted.keys() - set(absent_of(scope, key, wanted))
+        _delete(scope, sorted(orphans), key)
 
 
-def _delete(
-    connection: sa.Connection, organization: str, ids: Sequence[str], *keys: sa.Column[str]
-) -> None:
-    for piece in _pieces(ids):
+def _delete(scope: Scope, ids: Sequence[str], *keys: sa.Column[str]) -> None:
+    for piece in scope.pieces(ids):
         for key in keys:
-            mine = key.table.c.organization == organization
-            connection.execute(sa.delete(key.table).where(mine, key.in_(piece)))
+            mine = key.table.c.organization == scope.organization
+            scope.connection.execute(sa.delete(key.table).where(mine, key.in_(piece)))
 
 
 def _held(
-    dialect: Dialect,
-    columns: Sequence[sa.Column[Any]],
-    organization: str,
-    keys: Sequence[str],
+    scope: Scope, columns: Sequence[sa.Column[Any]], keys: Sequence[str]
 ) -> Iterator[sa.Select[Any]]:
     """Queries for those of `keys` that the table holds; see `rows_of_keys`.
 
@@ -88,21 +87,17 @@ def _held(
     during a first backfill, it would rather read the whole organisation for a list of them.
     """
     key = columns[0]
-    mine = key.table.c.organization == organization
+    mine = key.table.c.organization == scope.organization
     listed = sa.bindparam("keys", _ENCODE(keys).decode(), type_=sa.Text)
-    if dialect.name == "postgresql":
+    dialect = scope.connection.dialect.name
+    if dialect == "postgresql":
         elements = sa.func.json_array_elements_text(sa.cast(listed, sa.JSON))
         wanted = elements.table_valued("key").render_derived("wanted")
         one = sa.select(*columns).where(mine, key == wanted.c.key).offset(0).lateral("held")
         yield sa.select(*one.c).select_from(wanted).join(one, sa.true())
-    elif dialect.name == "sqlite":
+    elif dialect == "sqlite":
         among = sa.select(sa.func.json_each(listed).table_valued("value").c.value)
         yield sa.select(*columns).where(mine, key.in_(among))
     else:
-        for piece in _pieces(keys):
+        for piece in scope.pieces(keys):
             yield sa.select(*columns).where(mine, key.in_(piece))
-
-
-def _pieces(keys: Sequence[str]) -> Iterator[Sequence[str]]:
-    for start in range(0, len(keys), LISTED_KEYS):
-        yield keys[start : start + LISTED_KEYS]

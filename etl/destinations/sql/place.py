@@ -8,6 +8,7 @@ from etl.database.urls import database_url
 from etl.destinations import AnyDestination, Fence
 from etl.destinations.place import Adopted, Clock, Place
 from etl.model import WRITER, Stream
+from etl.sizes import Sizes
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -21,8 +22,8 @@ class SqlPlace(Place):
     holds_ledger = True
     one_writer = False
 
-    def __init__(self, url: str, partition: str) -> None:
-        super().__init__(url, partition)
+    def __init__(self, url: str, partition: str, sizes: Sizes = Sizes()) -> None:
+        super().__init__(url, partition, sizes)
         self.dialect = url.partition("://")[0].partition("+")[0]
 
     @classmethod
@@ -62,7 +63,7 @@ class SqlPlace(Place):
         """See `Place.open`."""
         from etl.destinations.sql.destination import SqlDestination
 
-        return SqlDestination(engine, now)
+        return SqlDestination(engine, now, self.sizes)
 
     def reach(self) -> None:
         """See `Place.reach`: there is nothing apart from the ledger's database."""
@@ -73,7 +74,7 @@ class SqlPlace(Place):
         """See `Place.answer`: the server answers."""
         from etl.destinations.sql import answering
 
-        return answering.answer(engine, question)
+        return answering.answer(engine, question, self.sizes.batch_rows)
 
 
 PLACE: Final = SqlPlace

@@ -29,6 +29,7 @@ from etl.destinations.lake.remote_file import RemoteFile
 from etl.destinations.lake.storage import ObjectStorage, storage_of, translated
 from etl.destinations.lake.store_errors import StoreError
 from etl.errors import ConfigurationError, DestinationUnavailable, LeaseHeld
+from etl.sizes import Sizes
 from tests.support import buckets
 from tests.support.faulty_object_store import Answer, Fault, Store, cut, meddled, says, xml
 from tests.support.object_store_faults import first_entries
@@ -601,8 +602,10 @@ def asked(opened: Bucket, tmp_path: Path) -> Iterator[Any]:
         pq.write_table(day_of(4_000), tmp_path / "file", row_group_size=1_000)
         storage.publish(tmp_path / "file", PATH.replace("03-01", f"03-0{day}"), lambda: None)
 
+    most = Sizes()
+
     def ask(question: str) -> list[dict[str, object]]:
-        with reading.connect(storage) as duck, reading.ask(duck, question) as answer:
+        with reading.connect(storage, most) as duck, reading.ask(duck, question, most) as answer:
             rows: list[dict[str, object]] = answer.read_all().to_pylist()
             return rows
 
@@ -659,8 +662,8 @@ def test_a_local_file_that_is_replaced_is_read_as_it_was(
     monkeypatch.setattr(LocalStorage, "source", meanwhile)
     storage = LocalStorage(tmp_path / "lake")
 
-    question = "SELECT COUNT(DISTINCT raw) AS n FROM audit_events"
-    with reading.connect(storage) as duck, reading.ask(duck, question) as answer:
+    question, most = "SELECT COUNT(DISTINCT raw) AS n FROM audit_events", Sizes()
+    with reading.connect(storage, most) as duck, reading.ask(duck, question, most) as answer:
         assert answer.read_all().to_pylist() == [{"n": 4_000}]
 
 

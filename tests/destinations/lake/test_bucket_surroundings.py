@@ -24,6 +24,7 @@ from etl.destinations.lake.bucket import Bucket, Patience
 from etl.destinations.lake.storage import ObjectStorage
 from etl.destinations.lake.store_errors import StoreError
 from etl.errors import ConfigurationError, DestinationUnavailable
+from etl.sizes import Sizes
 from tests.support.authorities import Authority
 from tests.support.database_servers import free_port
 from tests.support.external_programs import tinyproxy
@@ -319,7 +320,7 @@ def test_a_question_to_a_bucket_that_cannot_be_asked_says_why(tmp_path: Path) ->
 
     with (
         pytest.raises(DestinationUnavailable, match=r"s3://lake failed: .* Connection refused"),
-        reading.connect(storage),
+        reading.connect(storage, Sizes()),
     ):
         pass
 

@@ -12,9 +12,7 @@ from etl.app import App
 from etl.cli import audit_etl
 from etl.cli import query as query_command
 from etl.config import load
-from etl.destinations.lake import reading, staging, writing
 from etl.destinations.lake.columns import table_of
-from etl.destinations.sql import answering
 from etl.operations import query
 from tests.support.places import Place
 from tests.support.samples import LOADED_AT, audits, batch, draft, hours, load_into, record
@@ -67,47 +65,34 @@ def load_in_every_way(place: Place, count: int, order: str, size: int = 1) -> No
 @only_a_lake
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("count", RUNS)
-def test_runs(
-    standing_place: Place, monkeypatch: pytest.MonkeyPatch, count: int, order: str
-) -> None:
-    monkeypatch.setattr(staging, "FAN_IN", N)
-
-    load_in_every_way(standing_place, count, order)
+def test_runs(standing_place: Place, count: int, order: str) -> None:
+    load_in_every_way(standing_place.cut(fan_in=N), count, order)
 
 
 @only_a_lake
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("count", EDGES)
 @pytest.mark.parametrize("size", [1, N])
-def test_rows_of_pieces(
-    standing_place: Place, monkeypatch: pytest.MonkeyPatch, count: int, order: str, size: int
-) -> None:
-    monkeypatch.setattr(staging, "FAN_IN", 2)
-    monkeypatch.setattr(staging, "RUN_ROWS", N)
-    monkeypatch.setattr(writing, "READ_ROWS", N)
-    monkeypatch.setattr(writing, "ROW_GROUP_ROWS", N)
+def test_rows_of_pieces(standing_place: Place, count: int, order: str, size: int) -> None:
+    place = standing_place.cut(fan_in=2, run_rows=N, read_rows=N, row_group_rows=N)
 
-    load_in_every_way(standing_place, count, order, size)
+    load_in_every_way(place, count, order, size)
 
 
 @only_a_lake
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("bytes_max", [1, SIZE - 1, SIZE, SIZE + 1])
-def test_bytes_of_pieces(
-    standing_place: Place, monkeypatch: pytest.MonkeyPatch, bytes_max: int, order: str
-) -> None:
-    monkeypatch.setattr(staging, "RUN_BYTES", bytes_max)
-    monkeypatch.setattr(writing, "READ_BYTES", bytes_max)
-    monkeypatch.setattr(writing, "ROW_GROUP_BYTES", bytes_max)
+def test_bytes_of_pieces(standing_place: Place, bytes_max: int, order: str) -> None:
+    place = standing_place.cut(run_bytes=bytes_max, read_bytes=bytes_max, row_group_bytes=bytes_max)
 
     for count in EDGES:
-        load_in_every_way(standing_place, count, order, 3)
+        load_in_every_way(place, count, order, 3)
 
 
 def answered(place: Place, question: str) -> list[pa.RecordBatch]:
     """The answer to a question, as it comes."""
     with (
-        App(load(None, place.variables), stop=threading.Event()) as app,
+        App(load(None, place.variables), stop=threading.Event(), sizes=place.sizes) as app,
         query.answer(app, question) as reader,
     ):
         return list(reader)
@@ -118,16 +103,14 @@ def rows_of(parts: list[pa.RecordBatch]) -> Records:
 
 
 @pytest.mark.parametrize("count", [0, 1, *EDGES])
-def test_answers(standing_place: Place, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+def test_answers(standing_place: Place, count: int) -> None:
     standing_place.empty()
     load_into(standing_place.destination, draft(hours(0, 24)), [batch(*records(count))])
     question = "SELECT * FROM audit_events WHERE id < '900' ORDER BY event_date"
     expected = audits(records(count))
     whole = rows_of(answered(standing_place, question))
-    monkeypatch.setattr(answering, "BATCH_ROWS", N)
-    monkeypatch.setattr(reading, "ANSWER_ROWS", N)
 
-    parts = answered(standing_place, question)
+    parts = answered(standing_place.cut(batch_rows=N, answer_rows=N), question)
 
     rest = [count % N] if count % N else []
     assert [part.num_rows for part in parts] == [N] * (count // N) + rest

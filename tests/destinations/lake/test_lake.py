@@ -33,6 +33,7 @@ from etl.model import WRITER
 from etl.operations import query
 from etl.records import Batch
 from etl.simulator import AuditLog, Simulator
+from etl.sizes import Sizes
 from tests import TOP
 from tests.support import buckets
 from tests.support.commands import CLIENT_ID, SECRET, audit_etl, environment
@@ -372,7 +373,7 @@ def test_a_lake_by_hours_or_months_keeps_the_same_contract(
 ) -> None:
     engine = place.destination.ledger.engine
     storage = storage_of(place.variables["AUDIT_ETL_DESTINATION"], os.environ, tmp_path)
-    destination = ParquetDestination(storage, engine, partition, lambda: LOADED_AT)
+    destination = ParquetDestination(storage, engine, partition, lambda: LOADED_AT, Sizes())
 
     load_into(destination, draft(FIVE_DAYS), [batch(*SHOWN[:9])], lambda _: None)
     again = load_into(destination, draft(FIVE_DAYS), [batch(*SHOWN)], lambda _: None)

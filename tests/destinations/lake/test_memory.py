@@ -7,9 +7,9 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from etl.destinations.lake import writing
 from etl.destinations.lake.columns import table_of
 from etl.destinations.lake.writing import cut, opened, read, write
+from etl.sizes import Sizes
 from tests.support.large_lake import peak_of
 from tests.support.samples import BEGIN, LOADED_AT, batch, record
 
@@ -36,6 +36,7 @@ def ids(tables: Iterator[pa.Table]) -> list[str]:
     return [str(value) for table in tables for value in table["id"].to_pylist()]
 
 
+BYTES = Sizes().read_bytes
 #: Around one and two pieces of three rows.
 EDGES = [2, 3, 4, 6, 7]
 
@@ -43,34 +44,32 @@ EDGES = [2, 3, 4, 6, 7]
 @pytest.mark.parametrize("count", EDGES)
 @pytest.mark.parametrize("group", [2, 3, 100])
 def test_each_row_is_read_once_and_in_order_at_the_edges_of_pieces_and_groups(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int, group: int
+    tmp_path: Path, count: int, group: int
 ) -> None:
-    monkeypatch.setattr(writing, "ROW_GROUP_ROWS", group)
-    write(tmp_path / "f", iter([rows_of(count)]))
+    write(tmp_path / "f", iter([rows_of(count)]), Sizes(row_group_rows=group))
     with opened(tmp_path / "f") as file:
         groups = [file.metadata.row_group(n).num_rows for n in range(file.num_row_groups)]
         assert (sum(groups), max(groups) <= group, min(groups) > 0) == (count, True, True)
         for most in (1, 2, 3, 4):
-            pieces = list(read(file, most=most))
+            pieces = list(read(file, most, BYTES))
             assert ids(iter(pieces)) == [f"{n:05}" for n in range(count)]
             assert max(piece.num_rows for piece in pieces) <= most
-        late = ids(read(file, ["event_date", "id"], BEGIN + timedelta(minutes=count - 1)))
+        late = ids(
+            read(file, 1_000, BYTES, ["event_date", "id"], BEGIN + timedelta(minutes=count - 1))
+        )
         assert late[-1] == f"{count - 1:05}"
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 7])
-def test_large_rows_are_pieces_and_row_groups_of_their_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
-) -> None:
-    monkeypatch.setattr(writing, "ROW_GROUP_BYTES", 10_000)
+def test_large_rows_are_pieces_and_row_groups_of_their_own(tmp_path: Path, count: int) -> None:
     rows = rows_of(count, "y" * 9_000)
 
     assert [piece.num_rows for piece in cut(rows, 100, 10_000)] == [1] * count
     assert ids(cut(rows, 100, 10_000)) == ids(iter([rows]))
-    write(tmp_path / "f", iter([rows]))
+    write(tmp_path / "f", iter([rows]), Sizes(row_group_bytes=10_000))
     with opened(tmp_path / "f") as file:
         assert file.num_row_groups == count
-        assert ids(read(file)) == [f"{n:05}" for n in range(count)]
+        assert ids(read(file, 1_000, BYTES)) == [f"{n:05}" for n in range(count)]
 
 
 def test_nothing_is_cut_of_nothing() -> None:

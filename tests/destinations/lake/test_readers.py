@@ -10,6 +10,7 @@ import pytest
 
 from etl.destinations.lake.columns import table_of
 from etl.destinations.lake.writing import write
+from etl.sizes import Sizes
 from tests import TOP
 from tests.support.samples import LOADED_AT, batch, record
 
@@ -24,7 +25,7 @@ def snippets(tmp_path: Path) -> list[str]:
         folder = tmp_path / f"audit_events/organization={name}/date=2026-03-02"
         folder.mkdir(parents=True)
         rows: pa.Table = table_of(list(batch(record(f"a-{name}", 24)).audits), LOADED_AT)
-        write(folder / "audits.parquet", [rows])
+        write(folder / "audits.parquet", [rows], Sizes())
     found = re.findall(r"```\w+\n(.*?)```", DOCUMENT, re.S)
     return [snippet.replace("/srv/audits", str(tmp_path)) for snippet in found]
 

@@ -28,6 +28,7 @@ from pathlib import Path
 from etl.database.engine import open_engine
 from etl.destinations.lake.parquet import ParquetDestination
 from etl.destinations.lake.storage import storage_of
+from etl.sizes import Sizes
 from tests.support.samples import LOADED_AT, batch, draft, hours, load_into, record
 
 def pages():
@@ -38,7 +39,7 @@ def pages():
 
 storage = storage_of(sys.argv[1], os.environ, Path("unused"))
 engine = open_engine(sys.argv[2])
-destination = ParquetDestination(storage, engine, "day", lambda: LOADED_AT)
+destination = ParquetDestination(storage, engine, "day", lambda: LOADED_AT, Sizes())
 load_into(destination, draft(hours(0, 24)), pages())
 destination.close()
 """

@@ -16,6 +16,7 @@ from etl.destinations.sql import keys
 from etl.destinations.sql.destination import SqlDestination
 from etl.errors import SourceUnavailable
 from etl.records import Batch
+from etl.sizes import Sizes
 from tests.contracts.destination import watermark
 from tests.support.destination_contents import audits_in
 from tests.support.samples import (
@@ -52,8 +53,7 @@ def test_the_journal_of_one_window_is_in_the_file_once_the_next_is_loaded(
 def test_ids_are_looked_up_once_one_of_them_is_there(
     engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sql_module, "GROUP_BYTES", 2_000)
-    destination = SqlDestination(engine, lambda: LOADED_AT)
+    destination = SqlDestination(engine, lambda: LOADED_AT, Sizes(group_bytes=2_000))
     shown = [record(f"{n:03}", n / 100) for n in range(60)]
     pages = [batch(*shown[n : n + 10]) for n in range(0, 60, 10)]
     looked_up = attempts = 0
@@ -94,10 +94,9 @@ def test_ids_are_looked_up_once_one_of_them_is_there(
 
 @pytest.mark.promise("M2", "M7")
 def test_two_loads_at_once_into_sql_hold_each_audit_once(
-    engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
+    engine: sa.Engine,
 ) -> None:
-    destination = SqlDestination(engine, lambda: LOADED_AT)
-    monkeypatch.setattr(sql_module, "GROUP_BYTES", 5_000)
+    destination = SqlDestination(engine, lambda: LOADED_AT, Sizes(group_bytes=5_000))
     destination.ledger.begin(STREAM, BEGIN, LOADED_AT)
     shown = [record(f"{n:03}", n / 200) for n in range(200)]
     pages = [batch(*shown[n : n + 5]) for n in range(0, 200, 5)]
