@@ -290,7 +290,7 @@ def test_a_tail_of_an_eventful_time_shows_each_audit_once_and_writes_nothing(
     shown: set[str] = set()
     with start("tail", env=organisation.env, cwd=tmp_path) as process:
         assert process.stdout is not None
-        patience = threading.Timer(40, process.kill)
+        patience = threading.Timer(100, process.kill)
         patience.start()
         while len(shown) < len(_VISIBLE):
             line = process.stdout.readline()
