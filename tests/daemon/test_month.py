@@ -122,6 +122,7 @@ def live(app: App, clock: HandClock, simulator: Simulator, tick: Callable[[], No
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_month_of_ticks_ends_complete_and_with_the_memory_of_its_first_hundred(
     tmp_path: Path,
 ) -> None:

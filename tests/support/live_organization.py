@@ -118,7 +118,7 @@ class Copy:
     @property
     def leader(self) -> int:
         """The number of the process that does the daemon's work; 0 if there is none."""
-        query = "SELECT MAX(holder) FROM leases WHERE name LIKE 'the daemon%'"
+        query = "SELECT MAX(holder) FROM leases WHERE name LIKE 'daemon:%'"
         try:
             with self.engine.connect() as connection:
                 holder = connection.execute(sa.text(query)).scalar_one()
