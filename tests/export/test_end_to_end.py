@@ -263,7 +263,7 @@ def test_a_span_of_the_future_is_refused(organisation: Organisation, tmp_path: P
     for arguments in (["--from", tomorrow], ["--from", "1d", "--to", tomorrow], ["--from", "1m"]):
         result = audit_etl("backfill", *arguments, env=env)
         assert result.returncode == 2
-        assert "less the lag" in result.stderr
+        assert "minus the lag" in result.stderr
     assert not (tmp_path / "a.db").exists()
 
 
