@@ -24,9 +24,11 @@ from etl.database.versions import require_schema, schema_version
 from etl.destinations import AnyDestination
 from etl.destinations.kinds import kind_of
 from etl.errors import ConfigurationError, SchemaBehind
+from etl.genesys.audits import AuditApi
 from etl.genesys.client.auth import OAuthClient
 from etl.genesys.client.clock import Clock
 from etl.genesys.client.events import Event, to_nobody
+from etl.genesys.client.retries import Patience
 from etl.genesys.query import AuditSource, connect
 from etl.ledger.leases import LEASE_TIMING, LeaseTiming, Shared
 from etl.ledger.processes import this_process
@@ -250,15 +252,24 @@ class App:
             source = self._sources.get(organization)
         return source.now() if source else self.now()
 
-    def _connected(self, name: str) -> AuditSource:
+    def connect(self, name: str, clock: Clock, patience: Patience) -> AuditApi:
+        """A client of an organisation beside the one that `source` gives; close it.
+
+        Raises:
+            ConfigurationError: see `source`.
+        """
         organization = self.settings.organization(name)
-        api = connect(
+        return connect(
             name,
             organization.region,
             OAuthClient(organization.client_id, organization.client_secret.get_secret_value()),
-            Clock(self.now, self.monotonic, self.stop.wait),
+            clock,
+            patience=patience,
             tell=partial(self.observer.told, name) if self.observer else to_nobody,
         )
+
+    def _connected(self, name: str) -> AuditSource:
+        api = self.connect(name, Clock(self.now, self.monotonic, self.stop.wait), Patience())
         self._to_close.callback(api.close)
         self._sources[name] = AuditSource(
             api,

@@ -17,6 +17,7 @@ AuditEtlError
 ├── NotPermitted            77   the credentials are rejected, or lack a permission
 │   └── ServiceRefused           the organisation refuses one service
 └── ConfigurationError      78   a setting is wrong or missing
+    ├── UnknownService           the organisation does not know a service
     └── SchemaBehind             the destination's tables have another version
 
 A message says what failed, with the value, and what to do next. Whatever is not an
@@ -134,6 +135,10 @@ class ConfigurationError(AuditEtlError):
     """A setting is wrong, missing or unknown."""
 
     exit_status = 78
+
+
+class UnknownService(ConfigurationError):
+    """The organisation does not know a service that is asked for."""
 
 
 class SchemaBehind(ConfigurationError):

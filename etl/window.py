@@ -198,22 +198,33 @@ def gaps(covered: Iterable[Window], span: Window) -> Iterator[Window]:
         yield Window(reached, span.end)
 
 
-_DURATION = re.compile(r"(\d+)\s*(s|m|h|d|w)")
-_UNIT = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_DURATION = re.compile(r"(\d+)\s*(s|mo|m|h|d|w|y)")
+_UNIT = {
+    "s": timedelta(seconds=1),
+    "m": timedelta(minutes=1),
+    "h": timedelta(hours=1),
+    "d": timedelta(days=1),
+    "w": timedelta(weeks=1),
+    "mo": timedelta(days=30),
+    "y": timedelta(days=365),
+}
 
 
 def parse_duration(text: str) -> timedelta:
-    """`90s`, `10m`, `1h`, `3d`, `2w`, or several in a row such as `1d12h`.
+    """`90s`, `10m`, `1h`, `3d`, `2w`, `6mo`, `1y`, or several in a row such as `1d12h`.
+
+    A month has 30 days and a year 365.
 
     Raises:
         ValueError: the text is something else; the message says what is understood.
+        OverflowError: it is longer than a `timedelta` can be.
     """
     parts = _DURATION.findall(text.strip().lower())
     if not parts or "".join(number + unit for number, unit in parts) != re.sub(
         r"\s", "", text.lower()
     ):
-        raise ValueError(f"{text!r} is not a duration; write for example 10m, 1h or 3d")
-    return sum((timedelta(**{_UNIT[unit]: int(n)}) for n, unit in parts), timedelta())
+        raise ValueError(f"{text!r} is not a duration; write for example 10m, 1h, 3d, 6mo or 1y")
+    return sum((int(number) * _UNIT[unit] for number, unit in parts), timedelta())
 
 
 def format_duration(length: timedelta) -> str:
@@ -231,7 +242,7 @@ def parse_instant(text: str, now: datetime) -> datetime:
     """An instant in UTC, from ISO 8601 or relative to `now`.
 
     Understood: `2026-05-01`, `2026-05-01T12:00:00Z`, with an offset, or without one (then UTC);
-    `now`, `today`, `yesterday` (midnights in UTC); `7d`, `12h` (that long before now).
+    `now`, `today`, `yesterday` (midnights in UTC); `7d`, `12h`, `1y` (that long before now).
 
     Raises:
         ValueError: the text is none of these.
@@ -252,6 +263,6 @@ def parse_instant(text: str, now: datetime) -> datetime:
     except ValueError:
         raise ValueError(
             f"{text!r} is not a time; write ISO 8601 (2026-05-01T12:00:00Z, 2026-05-01), "
-            "a length of time before now (7d, 12h), today, yesterday or now"
+            "a length of time before now (7d, 12h, 6mo, 1y), today, yesterday or now"
         ) from None
     return floor_second(instant if instant.tzinfo else instant.replace(tzinfo=UTC))

@@ -14,6 +14,7 @@ from etl import __version__
 COMMANDS = {
     "demo": "etl.cli.demo",
     "config": "etl.cli.config",
+    "probe": "etl.cli.probe",
     "check": "etl.cli.check",
     "run": "etl.cli.export",
     "daemon": "etl.cli.daemon",
@@ -30,6 +31,7 @@ COMMANDS = {
 SUMMARIES = {
     "demo": "Export simulated audits into a new SQLite file. Needs no account.",
     "config": "Show each setting and where it came from. --example prints a commented file.",
+    "probe": "Look at an organisation, and say what of it is not as expected.",
     "check": "Check credentials, permission, clock, schema and write access, and name each fix.",
     "run": "Export every stream once, up to now minus the lag.",
     "daemon": "Run the schedules until SIGTERM. SIGHUP reloads the configuration.",

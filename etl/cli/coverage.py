@@ -36,13 +36,25 @@ def line_of_days(days: Sequence[tuple[date, Coverage]], width: int) -> str:
     return f"{first} {''.join(signs)} {last}{scale}"
 
 
-def plot(days: Sequence[date], audits: Mapping[date, int]) -> str:
-    """A bar for each day, and what the highest stands for; a day without audits is blank."""
-    highest = max((audits.get(day, 0) for day in days), default=0)
+def plot(days: Sequence[date], counts: Mapping[date, int], what: str, width: int) -> str:
+    """A bar for each day, and what the highest stands for; a day without any is blank.
+
+    Args:
+        days: in order, at least one.
+        counts: of these days.
+        what: is counted.
+        width: of the terminal, in characters: a longer line is broken after its days.
+    """
+    highest = max((counts.get(day, 0) for day in days), default=0)
     if not highest:
-        return f"{days[0]} {' ' * len(days)} {days[-1]}, no audits"
+        return _captioned(days, " " * len(days), f"no {what}", width)
     bars = [
-        _BARS[(count * len(_BARS) - 1) // highest] if (count := audits.get(day, 0)) else " "
+        _BARS[(count * len(_BARS) - 1) // highest] if (count := counts.get(day, 0)) else " "
         for day in days
     ]
-    return f"{days[0]} {''.join(bars)} {days[-1]}, at most {highest} audits a day"
+    return _captioned(days, "".join(bars), f"at most {highest} {what} a day", width)
+
+
+def _captioned(days: Sequence[date], bars: str, caption: str, width: int) -> str:
+    line = f"{days[0]} {bars} {days[-1]},"
+    return f"{line}{' ' if len(line) + 1 + len(caption) <= width else chr(10) + '  '}{caption}"

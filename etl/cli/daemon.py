@@ -4,12 +4,14 @@ import logging
 import os
 import resource
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
 
 import click
 
-from etl.cli.shared import settings_of
+from etl.cli.shared import organizations_option, settings_of
+from etl.config import Settings
 from etl.daemon import serve
 from etl.monitoring.health import Monitor, serve_health
 from etl.telemetry import configure_logging
@@ -25,8 +27,11 @@ FILES: Final = 65_536
     type=click.Path(dir_okay=False),
     help="The configuration file. Default: the one that AUDIT_ETL_CONFIG names, if any.",
 )
+@organizations_option
 @click.pass_context
-def daemon_command(context: click.Context, *, config_path: str | None) -> int:
+def daemon_command(
+    context: click.Context, *, config_path: str | None, organizations: Sequence[str]
+) -> int:
     """Run the schedules until SIGTERM or SIGINT, which it obeys within five seconds.
 
     It begins by bringing every stream up to date, picks up late arrivals by the lookback of each
@@ -36,9 +41,12 @@ def daemon_command(context: click.Context, *, config_path: str | None) -> int:
     configure_logging(verbose=True)
     _raise_file_limit()
     monitor = Monitor()
-    endpoint = settings_of(context, config_path).health_endpoint
-    with serve_health(endpoint, monitor):
-        if not serve(lambda: settings_of(context, config_path), monitor):
+
+    def settings() -> Settings:
+        return settings_of(context, config_path, organizations)
+
+    with serve_health(settings().health_endpoint, monitor):
+        if not serve(settings, monitor):
             _leave()
     return 0
 

@@ -7,12 +7,21 @@ from typing import Final
 import click
 
 from etl.cli.progress import Display, display
-from etl.cli.shared import Duration, Instant, app_of, common_options, print_json, print_table
+from etl.cli.shared import (
+    Duration,
+    Instant,
+    app_of,
+    common_options,
+    organizations_option,
+    print_json,
+    print_table,
+)
 from etl.ledger.rows import key_of, picked, window_key
 from etl.model import Receipt
 from etl.operations import export, selection
 from etl.operations.selection import Planned
 from etl.operations.streams import Failure
+from etl.wire import RATE_PER_MINUTE
 
 #: What is told of a receipt.
 _RECEIPT: Final = (
@@ -35,6 +44,7 @@ _RECEIPT: Final = (
     default="0s",
     help="Wait this long for a stream that another process exports.",
 )
+@organizations_option
 @common_options
 @click.pass_context
 def run_command(
@@ -43,6 +53,7 @@ def run_command(
     schedule: str | None,
     lookback: timedelta | None,
     wait: timedelta,
+    organizations: Sequence[str],
     config_path: str | None,
     as_json: bool,
     verbose: bool,
@@ -51,7 +62,10 @@ def run_command(
 
     For cron and Kubernetes CronJobs. Safe to repeat, to interrupt and to run in parallel.
     """
-    with app_of(context, config_path, verbose=verbose) as app, display(app, as_json) as shown:
+    with (
+        app_of(context, config_path, verbose=verbose, organizations=organizations) as app,
+        display(app, as_json) as shown,
+    ):
         outcomes = export.run(
             app, schedule=schedule, lookback=lookback, wait=wait, watch=shown.watch
         )
@@ -63,7 +77,7 @@ def run_command(
 @click.option(
     "--to", "end", type=Instant(), help="Last instant, exclusive. Default: now minus the lag."
 )
-@click.option("--organization", metavar="NAME", help="Only this organisation.")
+@organizations_option
 @click.option(
     "--service", "services", multiple=True, metavar="NAME", help="Only this service; repeatable."
 )
@@ -78,7 +92,7 @@ def backfill_command(
     *,
     start: datetime,
     end: datetime | None,
-    organization: str | None,
+    organizations: Sequence[str],
     services: Sequence[str],
     wait: timedelta,
     dry_run: bool,
@@ -89,10 +103,10 @@ def backfill_command(
     """Export a time span, independent of the watermark.
 
     TIME is ISO 8601 (2026-05-01, 2026-05-01T12:00:00Z), today, yesterday, now, or a length of
-    time before now (7d, 12h). Safe to repeat, to overlap and to run next to the daemon.
+    time before now (7d, 12h, 6mo, 1y). Safe to repeat, to overlap and to run next to the daemon.
     """
-    with app_of(context, config_path, verbose=verbose) as app:
-        streams = selection.selected(app, organization, services)
+    with app_of(context, config_path, verbose=verbose, organizations=organizations) as app:
+        streams = selection.selected(app, services)
         span = selection.span_of(app, start, end, () if dry_run else streams)
         if dry_run:
             _show_plan(selection.plan(app, span, streams), as_json)
@@ -155,13 +169,13 @@ def _receipt(receipt: Receipt) -> dict[str, object]:
 
 
 def _show_plan(planned: Sequence[Planned], as_json: bool) -> None:
-    least = sum(plan.requests for plan in planned)
+    least, minutes = sum(plan.requests for plan in planned), selection.minutes_of(planned)
     if as_json:
         windows = [
             key_of(plan.stream) | window_key(plan.window) | picked(plan, "events", "requests")
             for plan in planned
         ]
-        print_json({"windows": windows, "requests": least})
+        print_json({"windows": windows, "requests": least, "minutes": minutes})
         return
     print_table(
         ("stream", "window", "audits, about", "requests, at least"),
@@ -175,4 +189,7 @@ def _show_plan(planned: Sequence[Planned], as_json: bool) -> None:
             for plan in planned
         ],
     )
-    click.echo(f"{len(planned)} windows, at least {least} requests; nothing was queried")
+    click.echo(
+        f"{len(planned)} windows, at least {least} requests, which take {minutes} min or more "
+        f"at {RATE_PER_MINUTE} a minute; nothing was queried"
+    )

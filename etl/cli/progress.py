@@ -17,6 +17,8 @@ from etl.window import Window, iso_utc
 
 #: How often a window that takes long says how far it is, when piped.
 LINE_SECONDS: Final = 10.0
+#: A terminal of so many columns has room for more than the bar, the count and the time left.
+WIDE: Final = 120
 
 
 class Display(Protocol):
@@ -92,19 +94,27 @@ class Bar:
     def __init__(self, app: App, spans: Sequence[tuple[Stream, Window]]) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.table import Column
 
         self._app = app
         self._whole = sum(span.length.total_seconds() for _, span in spans)
         self._done = 0.0
         self._events = 0
-        self._progress = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            TextColumn("{task.percentage:>3.0f} %  {task.fields[events]} audits"),
-            TextColumn("{task.fields[left]} requests left this minute, done in"),
+        console = Console(stderr=True)
+        self._wide = console.width >= WIDE
+        name = Column(no_wrap=True, max_width=console.width // 3)
+        wanted = [
+            TextColumn("{task.description}", markup=False, table_column=name),
+            BarColumn(bar_width=None, table_column=Column(ratio=1)),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TextColumn("{task.fields[events]} audits"),
+            TextColumn("{task.fields[left]} requests left this minute"),
             TimeRemainingColumn(),
-            console=Console(stderr=True),
-        )
+            TextColumn("left"),
+        ]
+        if not self._wide:
+            del wanted[4]
+        self._progress = Progress(*wanted, console=console, expand=True)
         self._task = self._progress.add_task("", total=self._whole, events=0, left="?")
         self._progress.start()
 
@@ -129,13 +139,13 @@ class Bar:
         self._progress.stop()
 
     def _say(self, line: str) -> None:
-        self._progress.console.print(line, highlight=False, markup=False, soft_wrap=True)
+        self._progress.console.print(line, highlight=False, markup=False)
 
     def _show(self, stream: Stream, reached: datetime, within: float, events: int) -> None:
         left = self._app.source(stream.organization).requests_left
         self._progress.update(
             self._task,
-            description=f"{stream}  {iso_utc(reached)}",
+            description=f"{stream}  {iso_utc(reached)}" if self._wide else str(stream),
             completed=self._done + within,
             events=self._events + events,
             left="?" if left is None else left,

@@ -5,7 +5,13 @@ from collections.abc import Sequence
 import click
 
 from etl.app import App
-from etl.cli.shared import app_of, common_options, print_json, print_table
+from etl.cli.shared import (
+    app_of,
+    common_options,
+    organizations_option,
+    print_json,
+    print_table,
+)
 from etl.ledger import service_mapping
 from etl.ledger.service_mapping import KnownAction
 from etl.model import ServiceAction
@@ -15,13 +21,13 @@ from etl.window import iso_utc
 
 
 @click.command("services", epilog="Example: audit-etl services --organization default --json")
-@click.option("--organization", metavar="NAME", help="Only this organisation.")
+@organizations_option
 @common_options
 @click.pass_context
 def services_command(
     context: click.Context,
     *,
-    organization: str | None,
+    organizations: Sequence[str],
     config_path: str | None,
     as_json: bool,
     verbose: bool,
@@ -31,11 +37,10 @@ def services_command(
     Shows what is new since the last time. Costs two requests an organisation; nothing of what is
     exported depends on it, for the stream `*` holds new services from their first day.
     """
-    with app_of(context, config_path, verbose=verbose) as app:
+    with app_of(context, config_path, verbose=verbose, organizations=organizations) as app:
         app.settings.require_credentials()
         app.prepare()
-        names = [organization] if organization else list(app.settings.organizations)
-        found = [(name, *_refresh(app, name)) for name in names]
+        found = [(name, *_refresh(app, name)) for name in app.settings.organizations]
     if as_json:
         print_json([_as_json(*organization_found) for organization_found in found])
         return

@@ -2,11 +2,13 @@
 
 import json
 import os
+import shutil
 import signal
 import sys
+import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -44,10 +46,28 @@ def common_options(command: Command) -> Command:
     return command
 
 
-def settings_of(context: click.Context, config_path: str | None) -> Settings:
-    """The configuration in force; raises ConfigurationError."""
+def organizations_option(command: Command) -> Command:
+    """`--organization`, which may be given several times."""
+    return click.option(
+        "--organization",
+        "organizations",
+        multiple=True,
+        metavar="NAME",
+        help="Only this organisation; repeatable.",
+    )(command)
+
+
+def settings_of(
+    context: click.Context, config_path: str | None, organizations: Collection[str] = ()
+) -> Settings:
+    """The configuration in force, with the organisations alone that the command line names.
+
+    Raises:
+        ConfigurationError: it is wrong.
+        UsageError: an organisation is not in it.
+    """
     path = config_path or context.obj
-    return load(Path(path) if path else None, os.environ)
+    return load(Path(path) if path else None, os.environ).of_organizations(organizations)
 
 
 class Stop(threading.Event):
@@ -65,7 +85,13 @@ class Stop(threading.Event):
 
 
 @contextmanager
-def app_of(context: click.Context, config_path: str | None, *, verbose: bool) -> Iterator[App]:
+def app_of(
+    context: click.Context,
+    config_path: str | None,
+    *,
+    verbose: bool,
+    organizations: Collection[str] = (),
+) -> Iterator[App]:
     """The app of the configuration in force, stopped by SIGINT and SIGTERM between two pages."""
     configure_logging(verbose=verbose)
     stop = Stop()
@@ -81,7 +107,7 @@ def app_of(context: click.Context, config_path: str | None, *, verbose: bool) ->
 
     before = {name: signal.signal(name, ask_to_stop) for name in (signal.SIGINT, signal.SIGTERM)}
     try:
-        with App(settings_of(context, config_path), stop=stop) as app:
+        with App(settings_of(context, config_path, organizations), stop=stop) as app:
             yield app
     finally:
         for name, handler in before.items():
@@ -120,6 +146,8 @@ class Duration(click.ParamType[timedelta]):
             return parse_duration(value)
         except ValueError as error:
             self.fail(str(error), param, ctx)
+        except OverflowError:
+            self.fail(f"{value!r} is too long", param, ctx)
 
 
 def print_json(value: object) -> None:
@@ -135,24 +163,50 @@ def print_json(value: object) -> None:
     click.echo(plain_lines(json.dumps(value, default=convert, indent=2, ensure_ascii=False)))
 
 
-def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print rows under headers: drawn on a terminal, columns of text when piped.
+def terminal_width() -> int | None:
+    """The columns of the terminal that is printed on; None if it is not one."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
-    What cells hold is shown as it is: no markup, and nothing that acts on a terminal.
+
+def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print rows under headers, or each row as a block of its own if a terminal is too narrow.
+
+    Nothing is cut. What cells hold is shown as it is: nothing that acts on a terminal.
     """
     lines = [headers, *([plain(cell) for cell in row] for row in rows)]
-    if sys.stdout.isatty():
-        from rich.console import Console
-        from rich.table import Table
-
-        table = Table(*headers, box=None, pad_edge=False)
-        for row in lines[1:]:
-            table.add_row(*row)
-        Console(markup=False, emoji=False, highlight=False).print(table)
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    width = terminal_width()
+    if width is not None and sum(widths) + 2 * (len(widths) - 1) > width:
+        click.echo("\n".join(_block(headers, row, width) for row in lines[1:]))
         return
-    widths = [max(len(line[n]) for line in lines) for n in range(len(headers))]
     for line in lines:
         click.echo("  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip())
+
+
+def _block(headers: Sequence[str], row: Sequence[str], width: int) -> str:
+    """A row on as many lines as it needs: its first cell, then each other one with its header."""
+    first, *others = row
+    lines = [first]
+    for header, cell in zip(headers[1:], others, strict=True):
+        part = f"{header}: {cell}"
+        if len(lines[-1]) + 2 + len(part) <= width:
+            lines[-1] += f"  {part}"
+        else:
+            lines.append(f"  {part}")
+    return "\n".join(lines)
+
+
+def print_text(text: str) -> None:
+    """Print a sentence, on a terminal broken between words."""
+    width = terminal_width()
+    if width is None:
+        click.echo(text)
+        return
+    click.echo(
+        textwrap.fill(
+            text, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+        )
+    )
 
 
 def age(length: timedelta) -> str:

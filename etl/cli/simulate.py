@@ -1,7 +1,9 @@
 """`simulate`: an organisation over HTTP on this machine."""
 
+import json
 from collections.abc import Sequence
 from datetime import timedelta
+from pathlib import Path
 
 import click
 
@@ -9,6 +11,7 @@ from etl.app import clock
 from etl.cli.shared import Duration
 from etl.errors import DestinationUnavailable, UsageError
 from etl.simulator import CLIENT_ID, CLIENT_SECRET, LOOPBACK, AuditLog, Faults, Simulator, run
+from etl.simulator.catalogue import SERVICES
 from etl.simulator.faults import descriptions
 
 
@@ -51,6 +54,7 @@ class _WithFaults(click.Command):
     "--latency", type=float, default=0.0, show_default=True, help="Seconds before each answer."
 )
 @click.option("--rate-limit", type=int, default=300, show_default=True, help="Requests a minute.")
+@click.option("--like", metavar="FILE", help="Behave as the report of `audit-etl probe` says.")
 @click.option(
     "--fault",
     "faults",
@@ -60,6 +64,7 @@ class _WithFaults(click.Command):
 )
 def simulate_command(
     *,
+    like: str | None,
     port: int,
     host: str,
     audits: int,
@@ -76,10 +81,10 @@ def simulate_command(
     It answers as the vendor's contract says, with made-up audits: the same seed makes the same.
     Nothing of it leaves this machine unless --host says so, and its credentials are no secret.
     """
-    try:
-        wrong = Faults.parse(faults)
-    except ValueError as error:
-        raise UsageError(f"--fault: {error}") from None
+    measured = _measured(like) if like else {}
+    rate_limit = int(measured.pop("rate_limit", rate_limit))
+    seen = _parsed("--like", [f"{name}={value}" for name, value in measured.items()], Faults())
+    wrong = _parsed("--fault", faults, seen)
     now = clock().replace(microsecond=0)
     with AuditLog.generate(seed=seed, count=audits, start=now - past, end=now + ahead) as log:
         simulator = Simulator(
@@ -95,6 +100,27 @@ def simulate_command(
             raise DestinationUnavailable(
                 f"cannot listen on {host} port {port}: {error.strerror}; choose another --port"
             ) from None
+
+
+def _parsed(option: str, texts: Sequence[str], others: Faults) -> Faults:
+    try:
+        return Faults.parse(texts, others)
+    except ValueError as error:
+        raise UsageError(f"{option}: {error}") from None
+
+
+def _measured(path: str) -> dict[str, str | int]:
+    """What a probe's report has measured, by the names of the faults that do the same."""
+    try:
+        report = json.loads(Path(path).read_bytes())
+        measured = {k: v for found in report["findings"] for k, v in found["measured"].items()}
+    except OSError as error:
+        raise UsageError(f"--like: {path} cannot be read: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise UsageError(f"--like: {path} is no report of `audit-etl probe --output`") from None
+    if measured.pop("refused_services", 0):
+        measured["forbidden_service"] = SERVICES[0].name
+    return measured
 
 
 def _announce(url: str) -> None:

@@ -12,14 +12,22 @@ import click
 from etl import schedules
 from etl.app import App
 from etl.cli.coverage import LEGEND, line_of_days, plot
-from etl.cli.shared import age, app_of, common_options, print_json, print_table
+from etl.cli.shared import (
+    age,
+    app_of,
+    common_options,
+    organizations_option,
+    print_json,
+    print_table,
+    print_text,
+)
 from etl.database.urls import masked
 from etl.errors import DestinationUnavailable
 from etl.ledger import coverage, status
 from etl.ledger.coverage import Days
 from etl.ledger.lateness import LateArrivals
 from etl.ledger.status import StreamStatus
-from etl.model import RETENTION, Verification
+from etl.model import RETENTION, Stream, Verification
 from etl.operations.warnings import claim_text
 from etl.plain import plain
 from etl.window import Window, floor_second, iso_utc
@@ -37,10 +45,16 @@ VERIFIED_SHOWN: Final = 3
 
 
 @click.command("status", epilog="Example: audit-etl status --json | jq '.streams[].watermark'")
+@organizations_option
 @common_options
 @click.pass_context
 def status_command(
-    context: click.Context, *, config_path: str | None, as_json: bool, verbose: bool
+    context: click.Context,
+    *,
+    organizations: Sequence[str],
+    config_path: str | None,
+    as_json: bool,
+    verbose: bool,
 ) -> None:
     """Show each stream's watermark, how far behind it is, its last receipt, gaps and next run.
 
@@ -50,11 +64,10 @@ def status_command(
     watermark is behind. On a terminal the days of each stream are drawn, with
     the audits of each of the last 31; JSON has the same as data.
     """
-    with app_of(context, config_path, verbose=verbose) as app:
+    with app_of(context, config_path, verbose=verbose, organizations=organizations) as app:
         now = app.now()
         begin, there = app.settings.starts_at(now), _has_progress(app)
-        found = status.gather(app.ledger, app.streams(), begin, now) if there else []
-        apart = status.backfilled(app.ledger, app.streams()) if there else {}
+        found, apart = _gathered(app, begin, now, organizations) if there else ([], {})
         shown = found if as_json or sys.stdout.isatty() else []
         days = [_days(app, stream_status, begin, now) for stream_status in shown]
         place = app.new_file() or app.settings.destination
@@ -69,16 +82,27 @@ def status_command(
         return
     if not found:
         where = _absolute(place)
-        click.echo(f"nothing has been loaded into {where} yet: start with `audit-etl run`")
+        print_text(f"nothing has been loaded into {where} yet: start with `audit-etl run`")
         return
     print_table(_HEADERS, [_row(stream_status) for stream_status in found])
     _draw(shown, days)
     for stream_status in found:
         _show(stream_status, now, longest)
     for stream, windows in apart.items():
-        click.echo(f"backfilled outside of the streams, {stream}: {', '.join(map(str, windows))}")
+        print_text(f"backfilled outside of the streams, {stream}: {', '.join(map(str, windows))}")
     if next_run:
         click.echo(f"next firing of the daemon, if it runs: {iso_utc(next_run)}")
+
+
+def _gathered(
+    app: App, begin: datetime, now: datetime, organizations: Sequence[str]
+) -> tuple[list[StreamStatus], dict[Stream, list[Window]]]:
+    """The streams, and what backfills have loaded beside them."""
+    streams = app.streams()
+    return (
+        status.gather(app.ledger, streams, begin, now, organizations),
+        status.backfilled(app.ledger, streams, organizations),
+    )
 
 
 def _absolute(place: Path | str) -> str:
@@ -131,7 +155,11 @@ def _draw(found: Sequence[StreamStatus], days: Sequence[Days]) -> None:
             click.echo(f"\n{stream_status.stream}")
             click.echo(line_of_days(of_stream.coverage, width))
         if of_stream.counted:
-            click.echo(plot(of_stream.counted, of_stream.audits))
+            for counts, what in (
+                (of_stream.audits, "audits"),
+                (stream_status.requests_a_day, "requests"),
+            ):
+                click.echo(plot(of_stream.counted, counts, what, width))
     if days:
         click.echo(f"\n{LEGEND}")
 
@@ -142,7 +170,7 @@ def _row(found: StreamStatus) -> tuple[str, ...]:
         f"{found.stream}{'' if found.configured else ' (not configured)'}",
         iso_utc(found.watermark.reached) if found.watermark else "never run",
         _behind(found.behind),
-        iso_utc(receipt.loaded_at) if receipt else "-",
+        iso_utc(floor_second(receipt.loaded_at)) if receipt else "-",
         str(receipt.new_events) if receipt else "-",
         str(len(found.gaps)),
         str(found.rejects),
@@ -154,12 +182,12 @@ def _show(found: StreamStatus, now: datetime, longest: timedelta) -> None:
     """What the table has no room for."""
     if found.claimed_ahead:
         text = claim_text(found.claimed_ahead, now, "this machine's clock")
-        click.echo(f"{found.stream} is {text}")
+        print_text(f"{found.stream} is {text}")
     for gap in found.gaps:
-        click.echo(f"gap in {found.stream}: {gap}{_forgotten(gap, now)}")
+        print_text(f"gap in {found.stream}: {gap}{_forgotten(gap, now)}")
     _show_late(found, longest)
     for verification in found.verified[:VERIFIED_SHOWN]:
-        click.echo(_verified(verification))
+        print_text(_verified(verification))
 
 
 def _behind(behind: timedelta | None) -> str:
@@ -202,9 +230,9 @@ def _show_late(found: StreamStatus, longest: timedelta) -> None:
                 for service, steps in by_service.items()
             ],
         )
-    click.echo(f"late arrivals of {found.stream}: {status.advice(found, longest)}")
+    print_text(f"late arrivals of {found.stream}: {status.advice(found, longest)}")
     if found.early_unconfirmed:
-        click.echo(
+        print_text(
             f"loaded early, {found.stream}: {found.early_unconfirmed} audits before its watermark "
             "were shown by no export yet; docs/decisions.md says what that can mean"
         )

@@ -60,11 +60,12 @@ def tail_command(
     requests a minute. With a reach of more than a day, late audits take longer. Needs no
     destination, writes nothing and moves no watermark. SIGINT, SIGTERM or a closed pipe end it.
     """
-    with app_of(context, config_path, verbose=verbose) as app:
+    named = [organization] if organization else []
+    with app_of(context, config_path, verbose=verbose, organizations=named) as app:
         if related is not None:
-            _print(tail.related(app, organization, related), app.stop.is_set)
+            _print(tail.related(app, related), app.stop.is_set)
             return
-        request = TailRequest(organization, services, since, reach, share)
+        request = TailRequest(services, since, reach, share)
         for found in tail.tail(app, request):
             if not _print(found, app.stop.is_set):
                 return

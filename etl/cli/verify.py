@@ -8,7 +8,15 @@ import click
 
 from etl.cli.export import failures_as_json
 from etl.cli.progress import Display, display
-from etl.cli.shared import Duration, Instant, app_of, common_options, print_json, print_table
+from etl.cli.shared import (
+    Duration,
+    Instant,
+    app_of,
+    common_options,
+    organizations_option,
+    print_json,
+    print_table,
+)
 from etl.errors import SourceBrokePromise
 from etl.ledger.rows import key_of, picked, window_key
 from etl.operations import selection, verify
@@ -21,7 +29,7 @@ from etl.operations.verifier import Verdict
 @click.option(
     "--to", "end", type=Instant(), help="Last instant, exclusive. Default: now minus the lag."
 )
-@click.option("--organization", metavar="NAME", help="Only this organisation.")
+@organizations_option
 @click.option(
     "--service", "services", multiple=True, metavar="NAME", help="Only this service; repeatable."
 )
@@ -36,7 +44,7 @@ def verify_command(
     *,
     start: datetime,
     end: datetime | None,
-    organization: str | None,
+    organizations: Sequence[str],
     services: Sequence[str],
     repair: bool,
     wait: timedelta,
@@ -53,8 +61,8 @@ def verify_command(
     first 1,000 missing and extra ids of each window. Exit status 65 if an audit is missing that was
     not repaired.
     """
-    with app_of(context, config_path, verbose=verbose) as app:
-        streams = selection.selected(app, organization, services)
+    with app_of(context, config_path, verbose=verbose, organizations=organizations) as app:
+        streams = selection.selected(app, services)
         span = selection.span_of(app, start, end, streams)
         with display(app, as_json, [(stream, span) for stream in streams]) as shown:
             outcomes = verify.verify(

@@ -4,9 +4,10 @@ Each meaning is written once, here: the table in docs/settings.md, the example a
 made of it.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
-from typing import Annotated, Final, Literal
+from difflib import get_close_matches
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -31,7 +32,7 @@ from etl.config.scheduling import SCHEDULES, Duration, Schedule
 from etl.config.shown import shown
 from etl.database import urls
 from etl.destinations.kinds import KINDS, canonical, kind_of
-from etl.errors import ConfigurationError
+from etl.errors import ConfigurationError, UsageError
 from etl.window import WINDOW_MAX, WINDOW_MIN, floor_second, iso_utc
 
 #: Where a value comes from that no source gave, and of a setting that has none.
@@ -178,6 +179,25 @@ class Settings(BaseModel):
             raise ConfigurationError(f"there is no organisation {name!r}; there are: {names}")
         require_credentials({name: self.organizations[name]})
         return self.organizations[name]
+
+    def of_organizations(self, names: Collection[str]) -> Self:
+        """These settings with the named organisations alone; with all of them if none is named.
+
+        Raises:
+            UsageError: there is no such organisation.
+        """
+        for name in names:
+            if name not in self.organizations:
+                known = ", ".join(self.organizations) or "none, see `audit-etl check`"
+                nearest = get_close_matches(name, self.organizations, n=1)
+                hint = f"did you mean {nearest[0]}? " if nearest else ""
+                raise UsageError(
+                    f"--organization: there is no organisation {name!r}; {hint}Configured: {known}"
+                )
+        if not names:
+            return self
+        chosen = {name: found for name, found in self.organizations.items() if name in names}
+        return self.model_copy(update={"organizations": chosen})
 
     def require_credentials(self) -> None:
         """Return if there is an organisation, and each has a region and credentials.

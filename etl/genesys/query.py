@@ -6,11 +6,11 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from etl.errors import (
-    ConfigurationError,
     NotPermitted,
     QueryFailed,
     ServiceRefused,
     SourceBrokePromise,
+    UnknownService,
     WindowTooLong,
 )
 from etl.genesys import query_refusals
@@ -115,7 +115,7 @@ class AuditSource:
 
         Raises:
             WindowTooLong: the organisation takes no interval of that length.
-            ConfigurationError: it does not know the service.
+            UnknownService: it does not know the service.
             ServiceRefused: it knows it, and does not show it to this client.
             AuditEtlError: see `Transport.call`.
         """
@@ -259,7 +259,7 @@ class AuditSource:
             f"{what}; it has to be asked for again"
         )
 
-    def _unknown_service(self, error: Refused, service: str | None) -> ConfigurationError:
+    def _unknown_service(self, error: Refused, service: str | None) -> UnknownService:
         setting = f"organizations.{self._api.organization}.services"
         advice = (
             f"name services in {setting}"
@@ -267,9 +267,7 @@ class AuditSource:
             else f"correct {service!r} in {setting}; `audit-etl services` shows the right names, "
             "upper and lower case matter"
         )
-        return ConfigurationError(
-            f"organisation {self._api.organization}: {error.refusal}; {advice}"
-        )
+        return UnknownService(f"organisation {self._api.organization}: {error.refusal}; {advice}")
 
 
 def connect(

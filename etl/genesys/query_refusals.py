@@ -1,13 +1,14 @@
 """What a refused query was refused for: its service, its interval, its cursor."""
 
 import re
+from datetime import timedelta
 from typing import Final
 
 from etl.errors import NotPermitted
 from etl.genesys.client.failures import Refused
 
 #: How a live organisation refuses an interval; 31 days by most reports, 7 by one.
-_TOO_LONG: Final = re.compile(r"interval\b.*\bnot exceed \d+ days?\b", re.IGNORECASE)
+_TOO_LONG: Final = re.compile(r"interval\b.*\bnot exceed (\d{1,3}) days?\b", re.IGNORECASE)
 #: Codes of a 403 that hold for every service.
 _ABOUT_THE_CLIENT: Final = frozenset(
     {
@@ -23,7 +24,13 @@ _ABOUT_THE_CLIENT: Final = frozenset(
 
 def interval_is_too_long(error: Refused) -> bool:
     """Whether a query was refused for the length of its interval."""
-    return error.refusal.status == 400 and bool(_TOO_LONG.search(error.refusal.message or ""))
+    return longest_interval(error) is not None
+
+
+def longest_interval(error: Refused) -> timedelta | None:
+    """How long an interval may be, if a query was refused for the length of its own."""
+    said = _TOO_LONG.search(error.refusal.message or "")
+    return timedelta(days=int(said[1])) if said and error.refusal.status == 400 else None
 
 
 def has_expired(error: Refused, cursor: str | None) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 import sqlalchemy as sa
 
@@ -45,16 +46,33 @@ def looked_back(engine: sa.Engine, stream: Stream, since: datetime) -> timedelta
     return reach
 
 
-def requests(engine: sa.Engine, stream: Stream, since: datetime) -> tuple[int, int]:
-    """Requests that the windows loaded since then have cost, and the fewest that could have."""
+class Cost(NamedTuple):
+    """What a window has cost.
+
+    Attributes:
+        loaded_at: when it was loaded, UTC.
+        requests: those that it took.
+        least: the fewest that could have brought as much.
+    """
+
+    loaded_at: datetime
+    requests: int
+    least: int
+
+
+def costs(engine: sa.Engine, stream: Stream, since: datetime) -> list[Cost]:
+    """What each window has cost that was loaded since then, the oldest first."""
     table = receipts.c
-    query = sa.select(table.requests, table.events + table.rejects).where(
-        *of(receipts, stream), table.loaded_at >= since
+    query = (
+        sa.select(table.loaded_at, table.requests, table.events + table.rejects)
+        .where(*of(receipts, stream), table.loaded_at >= since)
+        .order_by(table.loaded_at)
     )
     with reading(engine) as connection:
-        rows = connection.execute(query).all()
-    least = sum(min(spent, least_requests(records)) for spent, records in rows)
-    return sum(spent for spent, _ in rows), least
+        return [
+            Cost(loaded_at, spent, min(spent, least_requests(records)))
+            for loaded_at, spent, records in connection.execute(query)
+        ]
 
 
 def rejects(engine: sa.Engine, organization: str) -> int:

@@ -1,12 +1,13 @@
 """What the ledger says of each stream: how far it is sure, and what is missing."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Final
 
 from etl.ledger import claims, figures, lateness, verifications
 from etl.ledger.coverage import Days
+from etl.ledger.figures import Cost
 from etl.ledger.gaps import gaps_of
 from etl.ledger.lateness import LateArrivals
 from etl.ledger.receipts import Ledger
@@ -49,6 +50,7 @@ class StreamStatus:
             although they have asked for that time.
         requests: those that the windows of the last day have cost.
         least_requests: the fewest that could have brought as much.
+        requests_a_day: what each of the last 31 days has cost, in UTC; days without are left out.
     """
 
     stream: Stream
@@ -66,10 +68,15 @@ class StreamStatus:
     early_unconfirmed: int
     requests: int
     least_requests: int
+    requests_a_day: dict[date, int]
 
 
 def gather(
-    ledger: Ledger, configured: Iterable[Stream], begin: datetime, now: datetime
+    ledger: Ledger,
+    configured: Iterable[Stream],
+    begin: datetime,
+    now: datetime,
+    organizations: Collection[str] = (),
 ) -> list[StreamStatus]:
     """The status of every stream that is configured or has been run, sorted.
 
@@ -78,18 +85,21 @@ def gather(
         configured: the streams of the configuration.
         begin: where the configuration lets a new stream start.
         now: the time.
+        organizations: whose streams; those of all if none is named.
     """
     wanted = set(configured)
-    known = {stream for stream in ledger.streams() if ledger.watermark(stream)}
+    known = {stream for stream in _of(ledger, organizations) if ledger.watermark(stream)}
     return [
         _status(ledger, stream, begin if stream in wanted else None, now)
         for stream in sorted(wanted | known)
     ]
 
 
-def backfilled(ledger: Ledger, configured: Iterable[Stream]) -> dict[Stream, list[Window]]:
+def backfilled(
+    ledger: Ledger, configured: Iterable[Stream], organizations: Collection[str] = ()
+) -> dict[Stream, list[Window]]:
     """What backfills have loaded of single services that are no streams of their own."""
-    apart = sorted(set(ledger.streams()) - set(configured))
+    apart = sorted(_of(ledger, organizations) - set(configured))
     return {
         stream: joined(windows)
         for stream in apart
@@ -97,11 +107,18 @@ def backfilled(ledger: Ledger, configured: Iterable[Stream]) -> dict[Stream, lis
     }
 
 
+def _of(ledger: Ledger, organizations: Collection[str]) -> set[Stream]:
+    """The streams that were run, of these organisations, or of all if none is named."""
+    streams = set(ledger.streams())
+    return {s for s in streams if not organizations or s.organization in organizations}
+
+
 def _status(ledger: Ledger, stream: Stream, begin: datetime | None, now: datetime) -> StreamStatus:
     """One stream's status; `begin` is None if the configuration does not name it."""
     watermark, claimed = ledger.watermark(stream), claims.claimed_until(ledger.engine, stream)
     since = (now - LATE_SINCE).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    requests, least = figures.requests(ledger.engine, stream, now - _DAY)
+    costs = figures.costs(ledger.engine, stream, _month_before(now))
+    of_a_day = [cost for cost in costs if cost.loaded_at >= now - _DAY]
     return StreamStatus(
         stream=stream,
         configured=begin is not None,
@@ -116,9 +133,23 @@ def _status(ledger: Ledger, stream: Stream, begin: datetime | None, now: datetim
         new_events=figures.new_events(ledger.engine, stream, since),
         looked_back=figures.looked_back(ledger.engine, stream, since),
         early_unconfirmed=_unconfirmed(ledger, stream, watermark),
-        requests=requests,
-        least_requests=least,
+        requests=sum(cost.requests for cost in of_a_day),
+        least_requests=sum(cost.least for cost in of_a_day),
+        requests_a_day=_by_day(costs),
     )
+
+
+def _month_before(now: datetime) -> datetime:
+    """The midnight that begins the first of the last 31 days."""
+    return (now - 30 * _DAY).replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+def _by_day(costs: Iterable[Cost]) -> dict[date, int]:
+    days: dict[date, int] = {}
+    for cost in costs:
+        day = cost.loaded_at.date()
+        days[day] = days.get(day, 0) + cost.requests
+    return days
 
 
 def _unconfirmed(ledger: Ledger, stream: Stream, watermark: Watermark | None) -> int:
@@ -151,6 +182,9 @@ def as_json(
         "early_unconfirmed": found.early_unconfirmed,
         "requests_in_24h": found.requests,
         "least_requests_in_24h": found.least_requests,
+        "requests_a_day": {
+            day.isoformat(): requests for day, requests in found.requests_a_day.items()
+        },
         "verified": [
             {"start": span.window.start, "end": span.window.end} | picked(span, *_VERIFIED)
             for span in found.verified

@@ -1,5 +1,6 @@
 """Which streams and which span an operation is for, and what a backfill of them would cost."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -11,6 +12,7 @@ from etl.genesys.query import AuditSource
 from etl.model import Stream, least_requests
 from etl.operations import warnings
 from etl.window import Window, by_density, iso_utc
+from etl.wire import RATE_PER_MINUTE
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +52,14 @@ def span_of(
     return Window(start, end)
 
 
-def selected(app: App, organization: str | None, services: Sequence[str]) -> list[Stream]:
-    """The streams that a backfill is for.
+def selected(app: App, services: Sequence[str]) -> list[Stream]:
+    """The streams that a backfill is for: those of the configuration, or these services.
 
     Raises:
-        ConfigurationError: no such organisation is configured.
+        ConfigurationError: an organisation has no credentials.
     """
     app.settings.require_credentials()
-    if organization is not None:
-        app.settings.organization(organization)
-    streams = [s for s in app.streams() if organization in {None, s.organization}]
+    streams = app.streams()
     if not services:
         return streams
     return [
@@ -98,6 +98,17 @@ def plan(app: App, span: Window, streams: Sequence[Stream]) -> list[Planned]:
             stream, span, app.ledger.density(stream) if readable else None, app.settings.max_window
         )
     ]
+
+
+def minutes_of(planned: Iterable[Planned]) -> int:
+    """How many minutes the rate budgets make a backfill take at least: each organisation its own.
+
+    A token has 300 requests a minute, as the vendor documents it: nothing was asked that told more.
+    """
+    requests: Counter[str] = Counter()
+    for plan in planned:
+        requests[plan.stream.organization] += plan.requests
+    return -(-max(requests.values(), default=0) // RATE_PER_MINUTE)
 
 
 def _planned(

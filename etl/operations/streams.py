@@ -8,7 +8,15 @@ from typing import Final, TypeVar
 
 from etl.app import App
 from etl.destinations import AnyDestination, Fence
-from etl.errors import AuditEtlError, DestinationUnavailable, LeaseHeld, ServiceRefused, Stopped
+from etl.errors import (
+    AuditEtlError,
+    DestinationUnavailable,
+    LeaseHeld,
+    ServiceRefused,
+    Stopped,
+    UnknownService,
+    UsageError,
+)
 from etl.job import Job, PageProgress
 from etl.ledger import leases
 from etl.ledger.leases import Lease
@@ -46,6 +54,8 @@ def in_turn(
             raise
         except ServiceRefused as error:
             refused.append((stream, error))
+        except UnknownService as error:
+            yield Failure(stream, error if stream in app.streams() else _named(stream, error))
         except AuditEtlError as error:
             yield Failure(stream, error)
     for stream, refusal in refused:
@@ -53,6 +63,16 @@ def in_turn(
             warnings.warn_of_refusal(app, stream, refusal)
         else:
             yield Failure(stream, refusal)
+
+
+def _named(stream: Stream, error: UnknownService) -> UsageError:
+    """The error of a service that is not in the configuration, but on the command line."""
+    found = UsageError(
+        f"--service {stream.service}: organisation {stream.organization} does not know it; "
+        "`audit-etl services` shows the right names, upper and lower case matter"
+    )
+    found.__cause__ = error
+    return found
 
 
 @contextmanager

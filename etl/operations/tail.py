@@ -42,14 +42,12 @@ class TailRequest:
     """What a tail shall show.
 
     Attributes:
-        organization: its name in the configuration; None if there is only one.
         services: only these; none for all that the realtime query knows.
         since: audits of that time or later; None for the organisation's now.
         reach: how late an audit may become visible to be shown all the same.
         share: the part of the organisation's rate budget that may be asked for, over 0, up to 1.
     """
 
-    organization: str | None
     services: Sequence[str]
     since: datetime | None
     reach: timedelta
@@ -61,10 +59,10 @@ def tail(app: App, request: TailRequest) -> Iterator[list[bytes]]:
 
     Raises:
         UsageError: the realtime query does not know a service, or does not go so far back.
-        ConfigurationError: no such organisation, or several of which none is named.
+        UsageError: several organisations are configured, and none of them is chosen.
         AuditEtlError: the organisation cannot be asked; see `Transport.call`.
     """
-    organization = _organization(app, request.organization)
+    organization = _organization(app)
     now = app.time_of(organization)
     for word, length in (("--since", now - (request.since or now)), ("--reach", request.reach)):
         if length > REACH_MAX:
@@ -79,9 +77,9 @@ def tail(app: App, request: TailRequest) -> Iterator[list[bytes]]:
         return
 
 
-def related(app: App, organization: str | None, audit_id: str) -> tuple[bytes, ...]:
+def related(app: App, audit_id: str) -> tuple[bytes, ...]:
     """The audits that the same action wrote as the given one; see `RecentAudits.related`."""
-    return app.source(_organization(app, organization)).recent.related(audit_id)
+    return app.source(_organization(app)).recent.related(audit_id)
 
 
 def _followed(app: App, organization: str, request: TailRequest) -> Iterator[list[bytes]]:
@@ -236,10 +234,8 @@ def _not_followed(organization: str, service: str, why: object) -> None:
     )
 
 
-def _organization(app: App, name: str | None) -> str:
+def _organization(app: App) -> str:
     app.settings.require_credentials()
-    if name is not None:
-        return name  # the client says so if it is not configured
     names = list(app.settings.organizations)
     if len(names) > 1:
         raise UsageError(f"--organization: name one of {', '.join(names)}")

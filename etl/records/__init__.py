@@ -10,10 +10,11 @@ record as it was received.
 """
 
 from etl.records.pages import Page, split, split_array, split_results
-from etl.records.reader import read_record, read_records
+from etl.records.reader import MEMBERS, read_record, read_records
 from etl.records.rows import Audit, Batch, EntityChange, PropertyChange, Reject
 
 __all__ = [
+    "MEMBERS",
     "Audit",
     "Batch",
     "EntityChange",

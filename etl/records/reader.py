@@ -10,6 +10,8 @@ from etl.records.normalise import audit_of
 from etl.records.rows import Audit, Batch, Reject
 from etl.records.shapes import WireAudit, wire_of
 
+#: The members that the contract gives an audit, nested ones left out.
+MEMBERS: Final = frozenset(field.encode_name for field in msgspec.structs.fields(WireAudit))
 _DECODER: Final = msgspec.json.Decoder(WireAudit)
 #: How JSON writes the character that not every database takes.
 _NUL: Final = b"\\u0000"

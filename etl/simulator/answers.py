@@ -15,10 +15,11 @@ from etl.simulator.shapes import joined, unexpanded
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A status and a body of JSON."""
+    """A status and a body of JSON, and where else to look, if that is said."""
 
     status: int
     body: bytes
+    location: str | None = None
 
 
 def json_answer(status: int, body: Mapping[str, object]) -> Answer:

@@ -8,7 +8,7 @@ query or a page, `page_replacements` for a whole page, `record_faults` for a rec
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
 from random import Random
 from typing import Any, Final, NamedTuple, TypeVar
@@ -22,6 +22,7 @@ _SWITCH: Final = {"true": True, "yes": True, "on": True, "1": True, "": True} | 
 _STATUSES: Final = {
     "server_error_status": (500, 502, 503, 504),
     "gateway_status": (413, 500, 502, 503, 504),
+    "redirect_status": (200, 201, 202, 300, 301, 302, 303, 307, 308),
 }
 #: What may replace a page, see `page_replacements`.
 NO_PAGES: Final = (
@@ -96,6 +97,7 @@ class Faults:
     cancel_query_every: int = _fault(0, "each Nth query ends Cancelled")
     stuck_query_every: int = _fault(0, "each Nth query is Running for ever")
     vanish_query_after_page: int = _fault(0, "a query is gone (404) once N pages of it were read")
+    query_dies_after: int = _fault(0, "a query is gone (404) N seconds after it ended")
     other_time_every: int = _fault(0, "each Nth query answers about the day before its interval")
     shrink_again: bool = _fault(
         False, "of time that was read before only each tenth audit is shown"
@@ -106,6 +108,7 @@ class Faults:
     bad_minute_does: str = _fault("fail", "how: fail, refuse, misshape or break (500) its pages")
     # pages
     expire_cursor_every: int = _fault(0, "each Nth query's cursors are refused with 400")
+    cursor_dies_after: int = _fault(0, "cursors are refused N seconds after their query ended")
     empty_page_with_cursor: int = _fault(0, "the Nth page of a query is empty, and more follow")
     last_page_with_cursor: bool = _fault(False, "the last page has a cursor to an empty page")
     repeat_cursor: int = _fault(0, "the Nth page's cursor leads to the Nth page again")
@@ -123,7 +126,9 @@ class Faults:
     too_large_over: int = _fault(0, "a page of over N records gets 400 response.entity.too.large")
     gateway_over: int = _fault(0, "a page of over N records gets gateway_status with HTML")
     gateway_status: int = _fault(504, "413, 500, 502, 503 or 504")
-    redirect_over: int = _fault(0, "more than N results are offered as downloads (302)")
+    redirect_over: int = _fault(0, "more than N results are offered as downloads")
+    redirect_status: int = _fault(302, "the status of such an offer, of 200 to 308")
+    redirect_location: bool = _fault(False, "such an offer has a Location header as well")
     download_rows: int = _fault(5_000, "most records of one download")
     expire_download_every: int = _fault(0, "each Nth download's URL has expired")
     # audits
@@ -131,6 +136,7 @@ class Faults:
     late_hours: int = _fault(240, "hours that the latest of them are late")
     forget_days: int = _fault(0, "audits older than N days are forgotten")
     clock_ahead: int = _fault(0, "seconds that its clock is ahead of ours; behind, if negative")
+    milliseconds: bool = _fault(False, "times of audits have milliseconds")
     twin_every: int = _fault(0, "each Nth audit is shown twice, with different content")
     huge_every: int = _fault(0, "each Nth audit weighs a megabyte more")
     odd_text_every: int = _fault(0, "each Nth audit has NUL, lone surrogates and bidi in its texts")
@@ -141,8 +147,12 @@ class Faults:
     unusable_every: int = _fault(0, "each Nth audit lacks its id or its time")
 
     @classmethod
-    def parse(cls, assignments: Iterable[str]) -> Faults:
+    def parse(cls, assignments: Iterable[str], others: Faults | None = None) -> Faults:
         """Faults from texts such as `fail_query_every=3`, or `deny_permission` for a switch.
+
+        Args:
+            assignments: the texts; of two for one fault the later counts.
+            others: give the faults that no text names.
 
         Raises:
             ValueError: a name is unknown (the message has the nearest right one) or a value does
@@ -156,7 +166,7 @@ class Faults:
             if name not in defaults:
                 raise ValueError(_unknown(name, list(defaults)))
             values[name] = _read(name, value.strip(), defaults[name])
-        return cls(**values)  # type: ignore[arg-type]  # each value was read by its member's default
+        return replace(others or cls(), **values)  # type: ignore[arg-type]  # read by the defaults
 
 
 def descriptions() -> Iterator[FaultDescription]:

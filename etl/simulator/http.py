@@ -98,6 +98,7 @@ class _Api:
             except HtmlPage as failure:
                 return self._response(failure.status, failure.page.encode(), {}, "text/html")
             headers[wire.CORRELATION_HEADER] = correlation
+            headers |= {"Location": answer.location} if answer.location else {}
             return self._delivered(
                 self._response(answer.status, answer.body, headers), organization.asked
             )

@@ -109,6 +109,8 @@ def results(organization: Organization, transaction_id: str, asked: PageRequest)
         raise server_error(500)
     if query.spoilt and faults.bad_minute_does == "misshape":
         return json_answer(200, {"id": query.id, "pageSize": asked.size, "entities": "none"})
+    if asked.cursor and _is_over(organization, query, faults.cursor_dies_after):
+        raise bad_request("The cursor has expired.")
     place = _place(query, asked.cursor)
     query.pages += 1
     if asked.redirect and 0 < faults.redirect_over < len(query.positions) - place.first:
@@ -144,10 +146,17 @@ def _was_read(organization: Organization, position: int, read: Iterable[QueryReq
 
 def _query(organization: Organization, transaction_id: str) -> Query:
     query = organization.queries.get(transaction_id)
-    last = organization.faults.vanish_query_after_page
-    if query is None or 0 < last <= query.pages:
+    faults = organization.faults
+    if query is None or 0 < faults.vanish_query_after_page <= query.pages:
+        raise not_found()
+    if _is_over(organization, query, faults.query_dies_after):
         raise not_found()
     return query
+
+
+def _is_over(organization: Organization, query: Query, seconds: int) -> bool:
+    """Whether the query ended so many seconds ago; never if they are none."""
+    return 0 < seconds * 1000 <= organization.now_ms() - query.ready_ms
 
 
 def _state(query: Query, state: str) -> Answer:
@@ -207,4 +216,5 @@ def _large(organization: Organization, query: Query, asked: PageRequest, place: 
     link = (
         f"{asked.base_url}{DOWNLOAD_PATH}/{query.id}?X-Amz-Expires=3600&X-Amz-Signature={signature}"
     )
-    return json_answer(302, {**head, "downloadUrl": link})
+    offer = json_answer(faults.redirect_status, {**head, "downloadUrl": link})
+    return replace(offer, location=link) if faults.redirect_location else offer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from random import Random
 from typing import Any, Final
@@ -33,6 +34,7 @@ _OTHER_TYPES: Final[tuple[object, ...]] = (
     ["x", 1, None],
     {"a": {"b": [None]}},
 )
+_WHOLE_SECOND: Final = re.compile(rb'("eventDate":"[0-9-]{10}T[0-9:]{8})Z')
 #: Without these a record cannot be a row.
 _NEEDED: Final = frozenset({"id", "eventDate"})
 
@@ -40,6 +42,8 @@ _NEEDED: Final = frozenset({"id", "eventDate"})
 def with_faults(faults: Faults, nth: int, record: bytes) -> bytes:
     """The `nth` audit of a log, counted from 1, as it is shown."""
     struck = [apply for name, apply in _FAULTS.items() if strikes(faults, name, nth)]
+    if faults.milliseconds:
+        record = _WHOLE_SECOND.sub(rb"\g<1>.%03dZ" % (nth % 1000), record, count=1)
     if not struck:
         return record
     members: Any = json.loads(record)
@@ -60,7 +64,7 @@ def twin(record: bytes) -> bytes:
 
 def any_on(faults: Faults) -> bool:
     """Whether any record may be shown otherwise than it was written."""
-    return any(getattr(faults, name) for name in _FAULTS)
+    return faults.milliseconds or any(getattr(faults, name) for name in _FAULTS)
 
 
 def encoded(value: object) -> bytes:

@@ -16,7 +16,7 @@ from tests.support.configurations import SECRET, from_environment, refused
 @pytest.mark.parametrize(
     ("key", "text", "reason"),
     [
-        ("lag", "10", "'10' is not a duration; write for example 10m, 1h or 3d"),
+        ("lag", "10", "'10' is not a duration; write for example 10m, 1h, 3d, 6mo or 1y"),
         ("lag", "7301d", "must be from 0s to 20 years (7300d)"),
         ("lag", "9" * 30 + "d", "must be from 0s to 20 years (7300d)"),
         ("start", "9" * 30 + "d", "must be from 0s to 20 years (7300d)"),
@@ -104,7 +104,10 @@ def test_a_cron_line_of_other_crons_is_told_as_one_that_works(line: str, written
         ({"cron": "17 3 * * *", "interval": "1h"}, "must be set if cron is not, and left out if "
          "cron is set"),
         ({"interval": "0s"}, "must be at least 1s"),
-        ({"interval": "soon"}, "'soon' is not a duration; write for example 10m, 1h or 3d"),
+        (
+            {"interval": "soon"},
+            "'soon' is not a duration; write for example 10m, 1h, 3d, 6mo or 1y",
+        ),
     ],
 )  # fmt: skip
 def test_a_schedule_has_either_a_cron_line_or_an_interval(

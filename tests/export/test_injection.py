@@ -119,7 +119,7 @@ def test_a_service_full_of_sql_on_the_command_line_is_a_service_like_any_other(
     hostile: World, text: str
 ) -> None:
     with hostile.app() as app:
-        [stream] = selection.selected(app, None, (text,))
+        [stream] = selection.selected(app, (text,))
         [receipt] = export.backfill(app, SPAN, [stream])
 
     assert isinstance(receipt, Receipt)
@@ -131,7 +131,7 @@ def test_a_service_full_of_sql_on_the_command_line_is_a_service_like_any_other(
 @pytest.mark.parametrize("standing_place", ["sqlite"], indirect=True)
 def test_an_organisation_or_a_setting_full_of_sql_is_refused(hostile: World, text: str) -> None:
     with hostile.app() as app, pytest.raises(AuditEtlError):
-        selection.selected(app, text, ())
+        app.settings.of_organizations([text])
     hostile.settings = {"AUDIT_ETL_ORGANIZATIONS__DEFAULT__SERVICES": text}
     with pytest.raises(ConfigurationError), hostile.app():
         pass

@@ -92,7 +92,7 @@ def test_a_busy_month_costs_at_most_two_in_a_hundred_more_requests_than_the_cont
 ) -> None:
     month = Month(stack, tmp_path, 200_000, QUERY_SECONDS)
     with month.process() as app:
-        streams = selection.selected(app, None, ())
+        streams = selection.selected(app, ())
         receipts = [done(o) for o in export.backfill(app, MONTH, streams)]
 
     assert sum(receipt.new_events for receipt in receipts) == 200_000
@@ -139,7 +139,7 @@ def test_no_thread_but_the_one_that_loads_opens_the_database_beside_the_journals
         threads.add(threading.current_thread().name)
 
     with month.process() as app:
-        streams = selection.selected(app, None, ())
+        streams = selection.selected(app, ())
         event.listen(sa.Engine, "begin", note)
         stack.callback(event.remove, sa.Engine, "begin", note)
         for _ in range(2):

@@ -22,7 +22,7 @@ NAMES = ("Retry-After", "Date", "ININ-Correlation-Id", "inin-ratelimit-reset",
 STATUSES = (200, 202, 302, 400, 401, 403, 404, 408, 413, 429, 500, 503)
 READERS: tuple[Callable[[Answer], object], ...] = (
     audits._read_created,
-    lambda answer: audits._read_results(answer, "q", first=True),
+    lambda answer: audits._read_results(answer, "q", may_be_large=True, first=True),
     audits._read_realtime,
     audits._read_mapping,
     lambda answer: read_token(answer.body, 0.0),

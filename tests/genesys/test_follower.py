@@ -272,7 +272,7 @@ def test_an_audit_is_shown_within_seconds_of_becoming_visible(ahead: int) -> Non
                 monotonic=by_hand.monotonic,
             ) as app,
         ):
-            for found in tail(app, TailRequest(None, (), None, DAY, 0.2)):
+            for found in tail(app, TailRequest((), None, DAY, 0.2)):
                 seconds = (by_hand() - begun).total_seconds()
                 shown |= {json.loads(record)["id"][-12:]: seconds for record in found}
                 if seconds > 30:
@@ -390,7 +390,7 @@ def tailing(server: scripted.Organization, *services: str) -> list[dict[str, Any
     """The questions of a tail that is stopped by its first records."""
     stop = threading.Event()
     with App(load(None, {"GENESYSCLOUD_REGION": server.url} | IDS), stop=stop) as app:
-        request = TailRequest(None, services, clock() - timedelta(minutes=30), DAY, 1.0)
+        request = TailRequest(services, clock() - timedelta(minutes=30), DAY, 1.0)
         for found in tail(app, request):
             if found:
                 stop.set()

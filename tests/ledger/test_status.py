@@ -103,10 +103,10 @@ def test_days_that_do_not_fit_share_a_character_which_shows_the_worst_of_them() 
 def test_the_highest_day_has_the_highest_bar_and_a_day_of_none_has_none() -> None:
     days = [TODAY + n * DAY for n in range(4)]
 
-    assert plot(days, {days[0]: 700, days[1]: 1, days[3]: 350}) == (
+    assert plot(days, {days[0]: 700, days[1]: 1, days[3]: 350}, "audits", 80) == (
         "2026-03-01 █▁ ▄ 2026-03-04, at most 700 audits a day"
     )
-    assert plot(days[:1], {}).endswith("no audits")
+    assert plot(days[:1], {}, "audits", 80).endswith("no audits")
 
 
 def test_a_destination_counts_the_audits_of_each_day(place: Place) -> None:

@@ -161,14 +161,14 @@ class World:
     def backfill(self, span: Window) -> Outcome:
         """Export a span, as `audit-etl backfill` does."""
         with self.app() as app:
-            streams = selection.selected(app, None, ())
+            streams = selection.selected(app, ())
             outcomes = export.backfill(app, span, streams)
             return self._outcome(app, span, outcomes, asked_again=True)
 
     def verify(self, span: Window, *, repair: bool = False) -> tuple[list[Verdict], list[Failure]]:
         """Compare a span with the source, as `audit-etl verify` does."""
         with self.app() as app:
-            streams = selection.selected(app, None, ())
+            streams = selection.selected(app, ())
             outcomes = list(verify.verify(app, span, streams, repair=repair))
         verdicts = [outcome for outcome in outcomes if isinstance(outcome, Verdict)]
         return verdicts, [outcome for outcome in outcomes if isinstance(outcome, Failure)]

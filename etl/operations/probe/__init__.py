@@ -1,0 +1,135 @@
+"""`probe`: what an organisation does, beside what audit-etl expects of one."""
+
+from collections.abc import Callable, Generator, Iterable, Iterator
+from datetime import datetime, timedelta
+from typing import Final
+
+from etl.app import App
+from etl.errors import AuditEtlError, Stopped, UsageError
+from etl.operations.probe import (
+    ends,
+    lives,
+    newest,
+    offer,
+    sample,
+    services,
+    shown_audits,
+    unanswered,
+)
+from etl.operations.probe.findings import EXPECTED, Finding, Measured, Verdict, finding
+from etl.operations.probe.inquiry import REQUESTS_MAX, Answered, Inquiry, NoneLeft, inquiry_of
+from etl.operations.warnings import CLOCK_REMEDY, SKEW_MAX, clock_text
+from etl.window import Window, floor_second
+
+__all__ = ["EXPECTED", "REQUESTS_MAX", "Finding", "Measured", "Verdict", "probe"]
+
+#: Requests that are kept for the second look: a query, a poll and four pages.
+_SECOND_LOOK: Final = 6
+
+
+def probe(
+    app: App, hold: timedelta, pause: Callable[[float], object] | None = None
+) -> Iterator[Finding]:
+    """Look at the organisation that is configured, and give what it does for each expectation.
+
+    Reads only. Sends at most `REQUESTS_MAX` requests, those for the token included.
+
+    Args:
+        app: one organisation is configured. Its destination is not touched.
+        hold: how long to wait before the second look.
+        pause: lets that time pass; None waits.
+
+    Raises:
+        UsageError: several organisations are configured, and none is chosen.
+        AuditEtlError: the organisation cannot be asked at all; see `Transport.call`.
+    """
+    app.settings.require_credentials()
+    names = list(app.settings.organizations)
+    if len(names) > 1:
+        raise UsageError(f"--organization: name one of {', '.join(names)}")
+    with inquiry_of(app, names[0]) as inquiry:
+        told: set[str] = set()
+        for found in _findings(app, inquiry, hold, pause or inquiry.wait):
+            if found.about not in told:
+                told.add(found.about)
+                yield found
+        yield from (
+            finding(about, None, "there was nothing to see it by")
+            for about in EXPECTED
+            if about not in told
+        )
+
+
+def _findings(
+    app: App, inquiry: Inquiry, hold: timedelta, pause: Callable[[float], object]
+) -> Iterator[Finding]:
+    known = {action.service for action in inquiry.api.service_mapping()}
+    yield _clock(inquiry)
+    latest = floor_second(inquiry.source.now() - app.settings.lag)
+    whole = Window(latest - app.settings.max_window, latest)
+    first = yield from sample.sampled(inquiry, whole, app.settings.max_window)
+    if first is None:
+        return
+    yield from shown_audits.looked_at(first)
+    yield from _tried(["large results"], offer.offered(inquiry, first))
+    named, between = ends.two_instants(first.shown)
+    about_ends = ["interval start", "interval end"]
+    found = list(_tried(about_ends, ends.ends(inquiry, named, between)))
+    yield from found
+    recent = yield from _newest(inquiry, first, latest)
+    wanted = {stream.service for stream in app.streams() if stream.service is not None} or known
+    if found[0].verdict is not Verdict.UNKNOWN:
+        wanted = wanted - {named}
+    yield from _tried(
+        ["services"],
+        services.services(
+            inquiry,
+            services.least_shown_first(wanted, first.shown),
+            Window(latest - timedelta(seconds=1), latest),
+            lambda: REQUESTS_MAX - _SECOND_LOOK - inquiry.requests,
+        ),
+    )
+    pause(hold.total_seconds())
+    if recent is not None:
+        yield from _tried(["lateness (A4)"], newest.again(inquiry, recent, app.settings.lag))
+    yield from _tried(["life of a query"], lives.lives(inquiry, first, hold))
+
+
+def _newest(
+    inquiry: Inquiry, first: Answered, latest: datetime
+) -> Generator[Finding, None, Answered | None]:
+    """Look at the newest audits; give them, or None if there is no answer."""
+    try:
+        recent = newest.recent(inquiry, first, latest)
+    except (AuditEtlError, NoneLeft) as error:
+        _reraise(error)
+        yield from unanswered.failed(["realtime"], error)
+        return None
+    both = [shown_audits.ids_of(first.shown), shown_audits.ids_of(recent.shown)]
+    yield next((f for f in both if f.verdict is Verdict.CONTRADICTED), both[-1])
+    yield from _tried(["realtime"], newest.realtime(inquiry, recent))
+    return recent
+
+
+def _tried(about: Iterable[str], findings: Iterator[Finding]) -> Iterator[Finding]:
+    """The findings; what could not be asked for is unknown."""
+    try:
+        yield from findings
+    except (AuditEtlError, NoneLeft) as error:
+        _reraise(error)
+        yield from unanswered.failed(list(about), error)
+
+
+def _reraise(error: AuditEtlError | NoneLeft) -> None:
+    if isinstance(error, Stopped):
+        raise error
+
+
+def _clock(inquiry: Inquiry) -> Finding:
+    skew = inquiry.source.clock_skew
+    if skew is None:
+        return finding("clock", None, "its answers carry no Date")
+    return finding(
+        "clock", abs(skew) <= SKEW_MAX, clock_text(skew), CLOCK_REMEDY,
+        clock_ahead=round(skew.total_seconds()),
+    )  # fmt: skip

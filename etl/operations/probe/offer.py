@@ -1,0 +1,42 @@
+"""Whether a large result is offered as a download, and in which form."""
+
+from collections.abc import Iterator
+
+import msgspec
+
+from etl.errors import AuditEtlError
+from etl.genesys.client.failures import Answer
+from etl.operations.probe.findings import NOTHING, Finding, finding
+from etl.operations.probe.inquiry import Answered, Inquiry
+from etl.operations.probe.unanswered import refusal_text
+
+
+class _Offer(msgspec.Struct, rename="camel"):
+    download_url: str | None = None
+
+
+def offered(inquiry: Inquiry, answered: Answered) -> Iterator[Finding]:
+    """Whether and how a large result is offered as a download, and what the download holds."""
+    offer = inquiry.offer(answered.query_id)
+    url = _url(offer)
+    if url is None:
+        yield finding("large results", None, f"none was offered for {len(answered.shown)} audits")
+        return
+    located = "Location" in offer.headers
+    seen = f"status {offer.status}, {'a' if located else 'no'} location header"
+    try:
+        first = next(inquiry.api.download(url), None)
+        seen += f"; a JSON array, {len(first.records) if first else 0} audits in its first part"
+    except AuditEtlError as error:
+        seen += f"; it cannot be read: {refusal_text(error)}"
+    yield finding(
+        "large results", offer.status == 302 and not located, seen, NOTHING,
+        redirect_over=1, redirect_status=offer.status, redirect_location=located,
+    )  # fmt: skip
+
+
+def _url(answer: Answer) -> str | None:
+    try:
+        return msgspec.json.decode(answer.body, type=_Offer).download_url
+    except msgspec.MsgspecError:
+        return None

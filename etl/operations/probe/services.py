@@ -1,0 +1,52 @@
+"""Whether each service may be asked for by its name."""
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Sequence
+
+from etl.errors import NotPermitted, RateLimited
+from etl.genesys.client.failures import Refused
+from etl.operations.probe.findings import Finding, finding
+from etl.operations.probe.inquiry import Inquiry, Shown
+from etl.window import Window
+
+
+def services(
+    inquiry: Inquiry, names: Sequence[str], window: Window, left: Callable[[], int]
+) -> Iterator[Finding]:
+    """Whether each service may be asked for by its name.
+
+    Args:
+        inquiry: asks.
+        names: of the services, those that are shown least often first.
+        window: a short one.
+        left: how many requests may still be spent on it.
+    """
+    asked, refused, limited = 0, [], False
+    for name in names:
+        if left() <= 0:
+            break
+        try:
+            inquiry.api.create_query(window, name)
+        except (NotPermitted, Refused):
+            refused.append(name)
+        except RateLimited:
+            limited = True
+            break
+        asked += 1
+    seen = f"{len(refused)} of {asked} were refused"
+    if asked < len(names):
+        why = "the organisation wants no more queries for now" if limited else "requests are few"
+        seen += f"; {len(names) - asked} were not asked for, {why}"
+    yield finding(
+        "services",
+        False if refused else None if asked < len(names) else True,
+        seen,
+        f"export all services as *, or leave out {', '.join(refused)}",
+        refused_services=len(refused),
+    )
+
+
+def least_shown_first(names: Collection[str], audits: Sequence[Shown]) -> list[str]:
+    """The services, those first of which the sample shows fewest audits."""
+    counts = Counter(str(audit.members.get("serviceName")) for audit in audits)
+    return sorted(names, key=lambda name: (counts[name], name))

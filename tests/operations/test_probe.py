@@ -1,0 +1,210 @@
+"""`probe` names whatever is not as expected of an organisation, and nothing of a plain one."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from etl.app import App, clock
+from etl.config import load
+from etl.errors import NotPermitted
+from etl.operations.probe import EXPECTED, REQUESTS_MAX, Finding, Verdict, probe
+from etl.simulator import CLIENT_ID, CLIENT_SECRET, AuditLog, Faults, Simulator
+from tests.support.commands import audit_etl, environment, start
+from tests.support.hostile_organization import Waits
+from tests.support.simulated_organization import END, START, HandClock
+
+HOUR = timedelta(hours=1)
+#: What each fault makes the probe say, as the name of the expectation that it contradicts.
+DEVIATIONS: dict[str, tuple[dict[str, Any], str]] = {
+    "interval end": ({"include_interval_end": True}, "interval end"),
+    "interval start": ({"exclude_interval_start": True}, "interval start"),
+    "milliseconds": ({"milliseconds": True}, "whole seconds"),
+    "cursor life": ({"cursor_dies_after": 600}, "life of a cursor"),
+    "query life": ({"query_dies_after": 600}, "life of a query"),
+    "redirect status": ({"redirect_over": 50, "redirect_status": 307}, "large results"),
+    "redirect location": ({"redirect_over": 50, "redirect_location": True}, "large results"),
+    "redirect 200": ({"redirect_over": 50, "redirect_status": 200}, "large results"),
+    "service refused": ({"forbidden_service": "Architect"}, "services"),
+    "the service shown most refused": ({"forbidden_service": "Directory"}, "services"),
+    "late by hours": ({"late_every": 3, "late_hours": 2}, "lateness (A4)"),
+    "short intervals": ({"interval_days": 7}, "interval length"),
+    "small pages": ({"too_large_over": 100}, "page size"),
+    "unknown members": ({"unknown_every": 5}, "members"),
+    "no id or time": ({"unusable_every": 9}, "usable audits"),
+    "no order": ({"shuffle": True}, "order"),
+    "twins": ({"twin_every": 3}, "ids (A1)"),
+    "a cursor too many": ({"last_page_with_cursor": True}, "last page"),
+    "realtime by service": ({"realtime_named": True}, "realtime"),
+    "a wrong clock": ({"clock_ahead": 300}, "clock"),
+    "another time": ({"other_time_every": 3}, "answers (A3)"),
+    "answers shrink": ({"shrink_again": True}, "realtime"),
+}
+
+
+@pytest.fixture(scope="module")
+def log() -> Iterator[AuditLog]:
+    with AuditLog.generate(seed=3, count=20_000, start=START, end=END, late_share=0) as log:
+        yield log
+
+
+@contextmanager
+def probing(log: AuditLog, tmp_path: Path, **settings: Any) -> Iterator[tuple[App, Simulator]]:
+    """An app whose organisation is simulated, both by one clock that pauses move."""
+    time = HandClock()
+    simulator = Simulator(log=log, clock=time, query_seconds=1, **settings)
+    with simulator.serve() as url:
+        env = environment(
+            GENESYSCLOUD_REGION=url,
+            GENESYSCLOUD_OAUTHCLIENT_ID=CLIENT_ID,
+            GENESYSCLOUD_OAUTHCLIENT_SECRET=CLIENT_SECRET,
+            AUDIT_ETL_DESTINATION=f"sqlite:///{tmp_path / 'a.db'}",
+        )
+        with App(load(None, env), stop=Waits(time), now=time, monotonic=time.monotonic) as app:
+            yield app, simulator
+    assert sum(simulator.requests.values()) <= REQUESTS_MAX
+    assert list(tmp_path.iterdir()) == []
+
+
+def verdicts(found: list[Finding], verdict: Verdict) -> set[str]:
+    return {finding.about for finding in found if finding.verdict is verdict}
+
+
+def test_a_plain_organisation_contradicts_nothing(log: AuditLog, tmp_path: Path) -> None:
+    with probing(log, tmp_path) as (app, _):
+        found = list(probe(app, HOUR))
+
+    assert verdicts(found, Verdict.CONTRADICTED) == set()
+    assert verdicts(found, Verdict.UNKNOWN) == {"large results"}
+    assert sorted(finding.about for finding in found) == sorted(EXPECTED)
+    assert all(not finding.remedy and not finding.measured for finding in found)
+
+
+@pytest.mark.parametrize("name", DEVIATIONS)
+def test_each_deviation_is_named(log: AuditLog, tmp_path: Path, name: str) -> None:
+    faults, about = DEVIATIONS[name]
+    with probing(log, tmp_path, faults=Faults(**faults)) as (app, _):
+        found = list(probe(app, HOUR))
+
+    assert about in verdicts(found, Verdict.CONTRADICTED), found
+    assert len(verdicts(found, Verdict.CONTRADICTED)) <= 3
+    [told] = [finding for finding in found if finding.about == about]
+    assert told.remedy
+
+
+def texts(value: object) -> Iterator[str]:
+    """Each text within decoded JSON that is no common word; names of members are left out."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            yield from texts(item)
+    elif isinstance(value, str) and not (value.isalpha() and value.islower()):
+        yield value
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[dict[str, str]]:
+    """The environment of a real process, whose organisation has audits of the last days."""
+    now = clock().replace(microsecond=0)
+    with AuditLog.generate(count=3000, start=now - timedelta(days=9), end=now, late_share=0) as log:
+        faults = Faults(
+            include_interval_end=True,
+            unknown_every=7,
+            forbidden_service="Architect",
+            redirect_over=90,
+            redirect_status=307,
+            interval_days=7,
+        )
+        simulator = Simulator(log=log, faults=faults, allowed_per_minute=240)
+        with simulator.serve() as url:
+            yield environment(
+                GENESYSCLOUD_REGION=url,
+                GENESYSCLOUD_OAUTHCLIENT_ID=CLIENT_ID,
+                GENESYSCLOUD_OAUTHCLIENT_SECRET=CLIENT_SECRET,
+            ) | {"LOG": json.dumps([json.loads(log.one(n)) for n in range(0, len(log), 3)])}
+
+
+@contextmanager
+def simulating(*arguments: str) -> Iterator[dict[str, str]]:
+    """`simulate` as a process; gives the environment that it tells to export."""
+    with start("simulate", *arguments, env=environment()) as process:
+        try:
+            assert process.stdout is not None
+            lines = [process.stdout.readline() for _ in range(5)]
+            exports = [line.split()[1] for line in lines if line.startswith("export ")]
+            yield dict(export.split("=", 1) for export in exports)
+        finally:
+            process.kill()
+
+
+def test_a_report_holds_no_value_of_an_audit_and_makes_a_simulator_alike(
+    served: dict[str, str], tmp_path: Path
+) -> None:
+    records = json.loads(served["LOG"])
+    env = {name: value for name, value in served.items() if name != "LOG"}
+    path = tmp_path / "report.json"
+
+    result = audit_etl("probe", "--hold", "1s", "--output", str(path), env=env)
+
+    assert result.returncode == 65, result.stderr
+    assert "contradicted interval end" in result.stdout
+    assert "leave out Architect" in result.stdout
+    report = path.read_text()
+    assert path.stat().st_mode & 0o077 == 0
+    assert [value for value in set(texts(records)) if len(value) > 3 and value in report] == []
+    contradicted = [f for f in json.loads(report)["findings"] if f["verdict"] == "contradicted"]
+    assert {f["about"] for f in contradicted} == {
+        *("interval end", "members", "services", "large results", "interval length"),
+        "rate limit",
+    }
+    with simulating("--like", str(path), "--audits", "3000", "--past", "9d") as simulator:
+        again = audit_etl("probe", "--hold", "1s", "--json", env=env | simulator)
+    found = json.loads(again.stdout)["findings"]
+    assert {f["about"] for f in found if f["verdict"] == "contradicted"} == {
+        f["about"] for f in contradicted
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (None, "cannot be read: No such file or directory"),
+        ("[]", "is no report of"),
+        ('{"findings": 3}', "is no report of"),
+        ("no JSON", "is no report of"),
+        ('{"findings": [{"measured": {"shufle": true}}]}', "did you mean shuffle"),
+    ],
+)
+def test_a_report_that_is_none_is_refused(tmp_path: Path, text: str | None, reason: str) -> None:
+    path = tmp_path / "report.json"
+    if text is not None:
+        path.write_text(text)
+
+    result = audit_etl("simulate", "--like", str(path), env=environment())
+
+    assert (result.returncode, reason in result.stderr) == (2, True), result.stderr
+
+
+def test_an_organisation_that_refuses_everything_ends_the_probe(
+    log: AuditLog, tmp_path: Path
+) -> None:
+    with (
+        probing(log, tmp_path, faults=Faults(deny_permission=True)) as (app, _),
+        pytest.raises(NotPermitted, match="audits:audit:view"),
+    ):
+        list(probe(app, HOUR))
+
+
+@pytest.mark.parametrize("fault", ["server_error_every", "truncate_every", "fail_query_every"])
+def test_what_cannot_be_asked_for_is_unknown(log: AuditLog, tmp_path: Path, fault: str) -> None:
+    with probing(log, tmp_path, faults=Faults.parse([f"{fault}=4"])) as (app, _):
+        found = list(probe(app, HOUR))
+
+    assert sorted(finding.about for finding in found) == sorted(EXPECTED)
+    assert verdicts(found, Verdict.CONTRADICTED) == set()
+    assert verdicts(found, Verdict.UNKNOWN) > {"large results"}
