@@ -183,6 +183,20 @@ def test_a_duration_reads_back_as_it_is_written(seconds: int) -> None:
     assert parse_duration(format_duration(length)) == length
 
 
+@pytest.mark.parametrize(
+    ("text", "length"),
+    [
+        ("1y", timedelta(days=365)),
+        ("6mo", timedelta(days=180)),
+        ("1y6mo 2w", timedelta(days=559)),
+        ("1mo1m", timedelta(days=30, minutes=1)),
+        ("90M", timedelta(minutes=90)),
+    ],
+)
+def test_months_have_30_days_and_years_365(text: str, length: timedelta) -> None:
+    assert parse_duration(text) == length
+
+
 @pytest.mark.parametrize("text", ["", "5", "m", "5 parsecs", "1h-", "-1h", "1.5h"])
 def test_a_text_that_is_no_duration_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(ValueError, match="10m, 1h, 3d, 6mo or 1y"):

@@ -32,8 +32,8 @@ def line_of_days(days: Sequence[tuple[date, Coverage]], width: int) -> str:
         SIGNS[min((coverage for _, coverage in days[n : n + each]), key=worst.index)]
         for n in range(0, len(days), each)
     ]
-    scale = f", {each} days a character" if each > 1 else ""
-    return f"{first} {''.join(signs)} {last}{scale}"
+    line = f"{first} {''.join(signs)} {last}"
+    return _captioned(line, f"{each} days a character", width) if each > 1 else line
 
 
 def plot(days: Sequence[date], counts: Mapping[date, int], what: str, width: int) -> str:
@@ -47,14 +47,16 @@ def plot(days: Sequence[date], counts: Mapping[date, int], what: str, width: int
     """
     highest = max((counts.get(day, 0) for day in days), default=0)
     if not highest:
-        return _captioned(days, " " * len(days), f"no {what}", width)
+        return _captioned(f"{days[0]} {' ' * len(days)} {days[-1]}", f"no {what}", width)
     bars = [
         _BARS[(count * len(_BARS) - 1) // highest] if (count := counts.get(day, 0)) else " "
         for day in days
     ]
-    return _captioned(days, "".join(bars), f"at most {highest} {what} a day", width)
+    line = f"{days[0]} {''.join(bars)} {days[-1]}"
+    return _captioned(line, f"at most {highest} {what} a day", width)
 
 
-def _captioned(days: Sequence[date], bars: str, caption: str, width: int) -> str:
-    line = f"{days[0]} {bars} {days[-1]},"
-    return f"{line}{' ' if len(line) + 1 + len(caption) <= width else chr(10) + '  '}{caption}"
+def _captioned(line: str, caption: str, width: int) -> str:
+    """The line with what explains it, on a line of its own if it does not fit."""
+    whole = f"{line}, {caption}"
+    return whole if len(whole) <= width else f"{line},\n  {caption}"

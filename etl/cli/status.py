@@ -2,7 +2,7 @@
 
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -59,20 +59,19 @@ def status_command(
     """Show each stream's watermark, how far behind it is, its last receipt, gaps and next run.
 
     Every audit of a stream before its watermark has been loaded, as far as the organisation
-    showed it. A gap is time that no receipt covers: `audit-etl backfill` closes it, unless
-    Genesys has forgotten it, after a year. Time after the last loaded instant is no gap: the
-    watermark is behind. On a terminal the days of each stream are drawn, with
-    the audits of each of the last 31; JSON has the same as data.
+    showed it. A gap is time that no receipt covers: `audit-etl backfill` closes it, unless Genesys
+    has forgotten it, after a year. Time after the last loaded instant is no gap: the watermark is
+    behind. A terminal also has a plot of days, with the audits and the requests of each of the last
+    31; JSON has them as data.
     """
     with app_of(context, config_path, verbose=verbose, organizations=organizations) as app:
         now = app.now()
         begin, there = app.settings.starts_at(now), _has_progress(app)
         found, apart = _gathered(app, begin, now, organizations) if there else ([], {})
         shown = found if as_json or sys.stdout.isatty() else []
-        days = [_days(app, stream_status, begin, now) for stream_status in shown]
-        place = app.new_file() or app.settings.destination
-        fires = (schedules.next_firing(s, now) for s in app.settings.schedules)
-        next_run = min(filter(None, fires), default=None)
+        days = [_days(app, of_stream, begin, now) for of_stream in shown]
+        place = _absolute(app.new_file() or app.settings.destination)
+        next_run = _next_run(app, now)
         longest = max(schedule.lookback for schedule in app.settings.schedules)
     if as_json:
         parts = zip(found, days, strict=True)
@@ -81,13 +80,21 @@ def status_command(
         print_json({"streams": streams, "backfilled": spans, "next_run": next_run, "now": now})
         return
     if not found:
-        where = _absolute(place)
-        print_text(f"nothing has been loaded into {where} yet: start with `audit-etl run`")
+        print_text(f"nothing has been loaded into {place} yet: start with `audit-etl run`")
         return
     print_table(_HEADERS, [_row(stream_status) for stream_status in found])
     _draw(shown, days)
     for stream_status in found:
         _show(stream_status, now, longest)
+    _show_rest(apart, next_run)
+
+
+def _next_run(app: App, now: datetime) -> datetime | None:
+    fires = (schedules.next_firing(s, now) for s in app.settings.schedules)
+    return min(filter(None, fires), default=None)
+
+
+def _show_rest(apart: Mapping[Stream, Sequence[Window]], next_run: datetime | None) -> None:
     for stream, windows in apart.items():
         print_text(f"backfilled outside of the streams, {stream}: {', '.join(map(str, windows))}")
     if next_run:

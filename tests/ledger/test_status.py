@@ -97,7 +97,7 @@ def test_days_that_do_not_fit_share_a_character_which_shows_the_worst_of_them() 
     days[7] = (days[7][0], Coverage.GAP)
 
     assert line_of_days(days[:9], 80) == "2026-03-01 ███████░█ 2026-03-09"
-    assert line_of_days(days, 72) == f"2026-03-01 ███░{'█' * 46} 2026-06-08, 2 days a character"
+    assert line_of_days(days, 95) == f"2026-03-01 ███░{'█' * 46} 2026-06-08, 2 days a character"
 
 
 def test_the_highest_day_has_the_highest_bar_and_a_day_of_none_has_none() -> None:

@@ -208,3 +208,15 @@ def test_what_cannot_be_asked_for_is_unknown(log: AuditLog, tmp_path: Path, faul
     assert sorted(finding.about for finding in found) == sorted(EXPECTED)
     assert verdicts(found, Verdict.CONTRADICTED) == set()
     assert verdicts(found, Verdict.UNKNOWN) > {"large results"}
+
+
+def test_a_slow_organisation_is_asked_never_more_than_it_may_be(
+    log: AuditLog, tmp_path: Path
+) -> None:
+    """Each query is polled so often that the requests are spent before the services are through."""
+    with probing(log, tmp_path) as (app, simulator):
+        simulator.query_seconds = 600
+        simulator.faults = Faults(server_error_every=3)
+        found = list(probe(app, HOUR))
+
+    assert sorted(finding.about for finding in found) == sorted(EXPECTED)

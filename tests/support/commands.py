@@ -46,13 +46,15 @@ def audit_etl(
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
-def on_a_terminal(*arguments: str, env: Mapping[str, str], status: int = 0) -> str:
-    """What a command that ends with `status` shows on a terminal of 80 columns."""
+def on_a_terminal(
+    *arguments: str, env: Mapping[str, str], status: int = 0, columns: int = 80
+) -> str:
+    """What a command that ends with `status` shows on a terminal of so many columns."""
     near, far = pty.openpty()
     with os.fdopen(near, "rb", buffering=0) as screen:
         process = subprocess.Popen(
             [sys.executable, "-m", "etl", *arguments],
-            env=dict(env) | {"PYTHONPATH": str(TOP), "COLUMNS": "80"},
+            env=dict(env) | {"PYTHONPATH": str(TOP), "COLUMNS": str(columns)},
             stdin=far,
             stdout=far,
             stderr=far,

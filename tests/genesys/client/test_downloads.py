@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -213,6 +214,33 @@ def test_a_real_organisation_s_file_must_come_over_tls(time: Time, url: str) -> 
         pytest.raises(SourceBrokePromise, match="not https"),
     ):
         list(api.download(url))
+
+
+@pytest.mark.parametrize("status", [200, 201, 202, 300, 301, 303, 307, 308])
+@pytest.mark.parametrize("headers", [{}, {"Location": "https://elsewhere.invalid/x"}])
+def test_a_url_is_taken_from_an_answer_of_any_status_that_is_no_error(
+    source: AuditSource,
+    server: Organization,
+    bucket: Organization,
+    status: int,
+    headers: dict[str, str],
+) -> None:
+    server.script(RESULTS, replace(large(bucket), status=status, headers=headers))
+    bucket.script(FILE, file_of(3))
+
+    assert [len(page.records) for page in source.pages(DONE) if page.records] == [3]
+    assert [seen.line for seen in bucket.seen] == [f"{FILE}?{SIGNATURE}"]
+
+
+def test_a_url_that_was_not_asked_for_is_not_followed(
+    api: AuditApi, server: Organization, bucket: Organization
+) -> None:
+    server.script(RESULTS, *[replace(large(bucket), status=200)] * 3)
+
+    assert isinstance(
+        failing(AuditSource(api, expand_user=True, allow_redirect=False)), SourceBrokePromise
+    )
+    assert bucket.seen == []
 
 
 def test_a_302_without_a_url_breaks_the_contract(source: AuditSource, server: Organization) -> None:
