@@ -15,7 +15,8 @@ INSTALL := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast histories planted fuzz bench profile lint docs format requirements clean
+.PHONY: help demo test test-fast histories planted fuzz bench profile dist lint docs format \
+  requirements clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort
@@ -64,6 +65,15 @@ bench: $(VENV)/dev  ## measure speed, memory and requests beside the least possi
 
 profile: $(VENV)/dev  ## show where an audit's time goes, step by step
 	@$(BIN)/python -m tests.benchmarks.stages
+
+dist: $(VENV)/dev  ## build a wheel and a source package in dist/, and try the wheel in an empty environment
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation --outdir dist >/dev/null
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && $(PYTHON) -m venv "$$folder/venv" \
+	  && pip="$$folder/venv/bin/python -m pip --disable-pip-version-check install --quiet" \
+	  && $$pip --require-hashes -r requirements/runtime.txt && $$pip --no-deps dist/*.whl \
+	  && cd "$$folder" && venv/bin/audit-etl demo --audits 500 --directory demo >/dev/null \
+	  && echo "built and tried:" && cd "$(CURDIR)" && ls dist/*
 
 lint: $(VENV)/dev  ## check style, types, layers, migrations and documents
 	$(BIN)/ruff format --check .

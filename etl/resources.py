@@ -1,11 +1,20 @@
-"""Files that travel with the program: the migrations and the example configuration.
+"""Files that travel with the program, and how it is installed.
 
-In a checkout they lie at its top, in an installed wheel inside the package.
+In a checkout the migrations and the example configuration lie at its top, in an installed wheel
+inside the package.
 """
 
 from pathlib import Path
 
+from etl import __version__
+
 _PACKAGE = Path(__file__).parent
+
+
+def how_to_install(extra: str) -> str:
+    """What to run for a driver that is missing: with the wheel, or in a checkout."""
+    wheel = f"audit_etl-{__version__}-py3-none-any.whl"
+    return f"pip install '{wheel}[{extra}]', or in a checkout pip install '.[{extra}]'"
 
 
 def resource_path(name: str) -> Path:

@@ -16,6 +16,7 @@ from etl.database.connections import connect_arguments, watch
 from etl.database.timeouts import TIMEOUTS, Timeouts
 from etl.errors import ConfigurationError, DestinationUnavailable
 from etl.private import make_private
+from etl.resources import how_to_install
 
 #: Connections of one engine at most. No thread waits for a second one while it holds one, so any
 #: number is enough to go on; this many let nobody wait.
@@ -78,10 +79,10 @@ def _engine(url: str, connections: int, timeouts: Timeouts) -> sa.Engine:
             "its driver takes: correct it, or leave it out"
         ) from None
     except ModuleNotFoundError as error:
-        extra = _EXTRAS.get(str(error.name), "all")
+        driver = str(error.name).partition(".")[0]
+        extra = _EXTRAS.get(driver, "all")
         raise ConfigurationError(
-            f"the driver {error.name} is not installed: run pip install '.[{extra}]' in the "
-            "checkout of audit-etl"
+            f"the driver {driver} is not installed: run {how_to_install(extra)}"
         ) from None
     except ImportError as error:
         raise ConfigurationError(

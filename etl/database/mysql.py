@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from etl.database.timeouts import PROBES, Timeouts, probe_seconds
 from etl.errors import ConfigurationError
+from etl.resources import how_to_install
 
 #: What each session of MySQL and MariaDB has, whatever the server or `init_command` says: a text
 #: too long for its column is an error, an empty one is no NULL, no answer is cut short, no unique
@@ -90,8 +91,8 @@ def _connected_by_pymysql(
         raise
     except RuntimeError as error:
         raise ConfigurationError(
-            f"PyMySQL cannot log in: {error}. Run pip install '.[mysql]' in the checkout of "
-            "audit-etl, or encrypt the connection"
+            f"PyMySQL cannot log in: {error}. Encrypt the connection, or run "
+            f"{how_to_install('mysql')}"
         ) from None
     except (AttributeError, LookupError, OSError, TypeError, ValueError) as error:
         why = f" ({error.strerror or error})" if isinstance(error, OSError) else ""

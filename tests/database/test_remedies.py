@@ -236,7 +236,8 @@ def test_a_driver_that_is_not_installed_is_named(
     error = told(url)
 
     assert isinstance(error, ConfigurationError)
-    assert f"the driver {module} is not installed: run pip install '.[{extra}]'" in str(error)
+    assert f"the driver {module} is not installed: run pip install 'audit_etl-" in str(error)
+    assert f"in a checkout pip install '.[{extra}]'" in str(error)
 
 
 def test_a_driver_that_cannot_be_loaded_is_told_at_each_look(tmp_path: Path) -> None:

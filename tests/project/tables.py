@@ -37,6 +37,18 @@ def columns() -> str:
     return _table("| table | key | columns |", rows)
 
 
+def renaming() -> str:
+    """The statements that rename an organisation in every table."""
+    rows = [
+        f"UPDATE {table.name} SET organization = 'acme' WHERE organization = 'default';"
+        for table in schema.metadata.tables.values()
+        if "organization" in table.c
+    ]
+    kinds = "kind IN ('organization', 'client')"
+    rows.append(f"UPDATE identities SET name = 'acme' WHERE name = 'default' AND {kinds};")
+    return "\n".join(["```sql", *rows, "```"])
+
+
 def metrics() -> str:
     """Each metric, without those of the process."""
     rows = []

@@ -23,6 +23,7 @@ from etl.destinations.lake.columns import COLUMNS, ENTITY_CHANGES, PROPERTY_CHAN
 from etl.destinations.lake.layout import organization_of, span_of
 from etl.destinations.lake.storage import Storage, of_one_version, published, translated
 from etl.errors import ConfigurationError, DestinationUnavailable, UsageError
+from etl.resources import how_to_install
 from etl.sizes import Sizes
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def connect(storage: Storage, sizes: Sizes) -> "Iterator[duckdb.DuckDBPyConnecti
         import duckdb  # noqa: F401 - whether it is there
     except ModuleNotFoundError:
         raise ConfigurationError(
-            "questions to a lake need DuckDB: run pip install '.[duckdb]' in its checkout"
+            f"questions to a lake need DuckDB: run {how_to_install('duckdb')}"
         ) from None
     with (
         tempfile.TemporaryDirectory(prefix="audit-etl-query-") as spill,
