@@ -27,7 +27,7 @@ from etl.errors import ConfigurationError, SchemaBehind
 from etl.genesys.audits import AuditApi
 from etl.genesys.client.auth import OAuthClient
 from etl.genesys.client.clock import Clock
-from etl.genesys.client.events import Event, to_nobody
+from etl.genesys.client.events import Event, Tell, to_nobody
 from etl.genesys.client.retries import Patience
 from etl.genesys.query import AuditSource, connect
 from etl.ledger.leases import LEASE_TIMING, LeaseTiming, Shared
@@ -252,8 +252,10 @@ class App:
             source = self._sources.get(organization)
         return source.now() if source else self.now()
 
-    def connect(self, name: str, clock: Clock, patience: Patience) -> AuditApi:
+    def connect(self, name: str, clock: Clock, patience: Patience, tell: Tell) -> AuditApi:
         """A client of an organisation beside the one that `source` gives; close it.
+
+        See `etl.genesys.query.connect` for the arguments.
 
         Raises:
             ConfigurationError: see `source`.
@@ -265,11 +267,13 @@ class App:
             OAuthClient(organization.client_id, organization.client_secret.get_secret_value()),
             clock,
             patience=patience,
-            tell=partial(self.observer.told, name) if self.observer else to_nobody,
+            tell=tell,
         )
 
     def _connected(self, name: str) -> AuditSource:
-        api = self.connect(name, Clock(self.now, self.monotonic, self.stop.wait), Patience())
+        clock = Clock(self.now, self.monotonic, self.stop.wait)
+        tell = partial(self.observer.told, name) if self.observer else to_nobody
+        api = self.connect(name, clock, Patience(), tell)
         self._to_close.callback(api.close)
         self._sources[name] = AuditSource(
             api,

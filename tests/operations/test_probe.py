@@ -32,6 +32,7 @@ DEVIATIONS: dict[str, tuple[dict[str, Any], str]] = {
     "service refused": ({"forbidden_service": "Architect"}, "services"),
     "the service shown most refused": ({"forbidden_service": "Directory"}, "services"),
     "late by hours": ({"late_every": 3, "late_hours": 2}, "lateness (A4)"),
+    "a limit of queries": ({"quota": 40, "retry_after": 20}, "queries in a row"),
     "short intervals": ({"interval_days": 7}, "interval length"),
     "small pages": ({"too_large_over": 100}, "page size"),
     "unknown members": ({"unknown_every": 5}, "members"),

@@ -1,7 +1,7 @@
 """A probe's requests: few, counted, and none of them repeated for long."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,6 +11,7 @@ from etl.app import App
 from etl.errors import QueryFailed
 from etl.genesys.audits import AuditApi
 from etl.genesys.client.clock import Clock
+from etl.genesys.client.events import Event, Requested
 from etl.genesys.client.exchange import Call
 from etl.genesys.client.failures import Answer
 from etl.genesys.client.retries import Patience
@@ -90,8 +91,9 @@ class Inquiry:
         api: the organisation's operations.
     """
 
-    def __init__(self, api: AuditApi) -> None:
+    def __init__(self, api: AuditApi, events: Sequence[Event]) -> None:
         self.api = api
+        self._events = events
         self._source = AuditSource(api, expand_user=False, allow_redirect=False)
         self._expected = _FIRST_POLL
 
@@ -99,6 +101,11 @@ class Inquiry:
     def requests(self) -> int:
         """How many were sent."""
         return self.api.transport.exchange.count
+
+    @property
+    def limited(self) -> int:
+        """How many requests were answered with 429."""
+        return sum(isinstance(e, Requested) and e.status == 429 for e in self._events)
 
     @property
     def source(self) -> AuditSource:
@@ -165,9 +172,10 @@ class Inquiry:
 def inquiry_of(app: App, organization: str) -> Iterator[Inquiry]:
     """What asks the organisation during the block, with a count of its own."""
     clock = _CountingClock(app.now, app.monotonic, app.stop.wait)
-    with app.connect(organization, clock, _PATIENCE) as api:
+    events: list[Event] = []
+    with app.connect(organization, clock, _PATIENCE, events.append) as api:
         clock.api = api
-        yield Inquiry(api)
+        yield Inquiry(api, events)
 
 
 def shown(page: Page) -> tuple[Shown, ...]:

@@ -7,7 +7,7 @@ import msgspec
 from etl.errors import AuditEtlError
 from etl.genesys.client.failures import Answer
 from etl.operations.probe.findings import NOTHING, Finding, finding
-from etl.operations.probe.inquiry import Answered, Inquiry
+from etl.operations.probe.inquiry import Answered, Inquiry, shown
 from etl.operations.probe.unanswered import refusal_text
 
 
@@ -26,7 +26,9 @@ def offered(inquiry: Inquiry, answered: Answered) -> Iterator[Finding]:
     seen = f"status {offer.status}, {'a' if located else 'no'} location header"
     try:
         first = next(inquiry.api.download(url), None)
-        seen += f"; a JSON array, {len(first.records) if first else 0} audits in its first part"
+        audits = shown(first) if first else ()
+        dated = sorted({"eventDate", "eventTime"} & {k for a in audits for k in a.members})
+        seen += f"; a JSON array of audits, their time in {' and '.join(dated) or 'no member'}"
     except AuditEtlError as error:
         seen += f"; it cannot be read: {refusal_text(error)}"
     yield finding(

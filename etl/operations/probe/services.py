@@ -2,12 +2,16 @@
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Final
 
 from etl.errors import NotPermitted, RateLimited
 from etl.genesys.client.failures import Refused
 from etl.operations.probe.findings import Finding, finding
 from etl.operations.probe.inquiry import Inquiry, Shown
 from etl.window import Window
+
+#: So many queries one after the other are more than a run ever creates within a minute.
+_MANY: Final = 24
 
 
 def services(
@@ -33,6 +37,14 @@ def services(
             limited = True
             break
         asked += 1
+    limits = inquiry.limited
+    yield finding(
+        "queries in a row",
+        False if limits else None if asked < _MANY else True,
+        f"{asked} were created, and {limits} requests of the probe were answered with 429",
+        "nothing to change: audit-etl waits as it is told",
+        quota=max(1, asked),
+    )
     seen = f"{len(refused)} of {asked} were refused"
     if asked < len(names):
         why = "the organisation wants no more queries for now" if limited else "requests are few"
