@@ -47,6 +47,8 @@ def probe_command(
     lengths, but nothing that an audit says; `simulate --like FILE` behaves like it. Exit status 65
     if anything is contradicted.
     """
+    if hold < timedelta(seconds=1):
+        raise UsageError("--hold: wait a second or longer, or there is nothing to see later")
     named = [organization] if organization else []
     with app_of(context, config_path, verbose=verbose, organizations=named) as app:
         findings = []
@@ -54,11 +56,11 @@ def probe_command(
             findings.append(found)
             if not as_json:
                 _show(found)
-    report = _report(findings, hold)
     if as_json:
-        print_json(report)
+        remedies = {found.about: found.remedy for found in findings if found.remedy}
+        print_json({**_report(findings, hold), "remedies": remedies})
     if output is not None:
-        _write(Path(output), report)
+        _write(Path(output), _report(findings, hold))
     contradicted = [found for found in findings if found.verdict is Verdict.CONTRADICTED]
     return SourceBrokePromise.exit_status if contradicted else 0
 

@@ -13,6 +13,7 @@ from etl.errors import DestinationUnavailable, UsageError
 from etl.simulator import CLIENT_ID, CLIENT_SECRET, LOOPBACK, AuditLog, Faults, Simulator, run
 from etl.simulator.catalogue import SERVICES
 from etl.simulator.faults import descriptions
+from etl.wire import RATE_PER_MINUTE
 
 
 class _WithFaults(click.Command):
@@ -53,7 +54,7 @@ class _WithFaults(click.Command):
 @click.option(
     "--latency", type=float, default=0.0, show_default=True, help="Seconds before each answer."
 )
-@click.option("--rate-limit", type=int, default=300, show_default=True, help="Requests a minute.")
+@click.option("--rate-limit", type=int, help="Requests a minute. Default: 300.")
 @click.option("--like", metavar="FILE", help="Behave as the report of `audit-etl probe` says.")
 @click.option(
     "--fault",
@@ -73,7 +74,7 @@ def simulate_command(
     seed: int,
     query_seconds: float,
     latency: float,
-    rate_limit: int,
+    rate_limit: int | None,
     faults: Sequence[str],
 ) -> None:
     """Serve a simulated organisation over HTTP until it is stopped.
@@ -82,7 +83,7 @@ def simulate_command(
     Nothing of it leaves this machine unless --host says so, and its credentials are no secret.
     """
     measured = _measured(like) if like else {}
-    rate_limit = int(measured.pop("rate_limit", rate_limit))
+    limited = measured.pop("rate_limit", RATE_PER_MINUTE)
     seen = _parsed("--like", [f"{name}={value}" for name, value in measured.items()], Faults())
     wrong = _parsed("--fault", faults, seen)
     now = clock().replace(microsecond=0)
@@ -91,7 +92,7 @@ def simulate_command(
             log=log,
             query_seconds=query_seconds,
             latency_seconds=latency,
-            allowed_per_minute=rate_limit,
+            allowed_per_minute=int(limited) if rate_limit is None else rate_limit,
             faults=wrong,
         )
         try:
@@ -114,6 +115,7 @@ def _measured(path: str) -> dict[str, str | int]:
     try:
         report = json.loads(Path(path).read_bytes())
         measured = {k: v for found in report["findings"] for k, v in found["measured"].items()}
+        int(measured.get("rate_limit", 0))
     except OSError as error:
         raise UsageError(f"--like: {path} cannot be read: {error.strerror}") from None
     except (ValueError, KeyError, TypeError, AttributeError):

@@ -22,7 +22,7 @@ _SWITCH: Final = {"true": True, "yes": True, "on": True, "1": True, "": True} | 
 _STATUSES: Final = {
     "server_error_status": (500, 502, 503, 504),
     "gateway_status": (413, 500, 502, 503, 504),
-    "redirect_status": (200, 201, 202, 300, 301, 302, 303, 307, 308),
+    "redirect_status": range(200, 400),
 }
 #: What may replace a page, see `page_replacements`.
 NO_PAGES: Final = (
@@ -126,8 +126,9 @@ class Faults:
     too_large_over: int = _fault(0, "a page of over N records gets 400 response.entity.too.large")
     gateway_over: int = _fault(0, "a page of over N records gets gateway_status with HTML")
     gateway_status: int = _fault(504, "413, 500, 502, 503 or 504")
+    page_max: int = _fault(0, "a page holds N records at most, whatever is asked for")
     redirect_over: int = _fault(0, "more than N results are offered as downloads")
-    redirect_status: int = _fault(302, "the status of such an offer, of 200 to 308")
+    redirect_status: int = _fault(302, "the status of such an offer, from 200 to 399")
     redirect_location: bool = _fault(False, "such an offer has a Location header as well")
     download_rows: int = _fault(5_000, "most records of one download")
     expire_download_every: int = _fault(0, "each Nth download's URL has expired")
@@ -208,5 +209,6 @@ def _read(name: str, value: str, default: object) -> int | bool | str:
     number = int(value)
     if name in _STATUSES and number not in _STATUSES[name]:
         *most, last = _STATUSES[name]
-        raise ValueError(f"the fault {name} takes {', '.join(map(str, most))} or {last}")
+        few = ", ".join(map(str, most)) if len(most) < 10 else f"{most[0]} to"
+        raise ValueError(f"the fault {name} takes {few} {'or ' if len(most) < 10 else ''}{last}")
     return number

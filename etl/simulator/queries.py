@@ -112,6 +112,7 @@ def results(organization: Organization, transaction_id: str, asked: PageRequest)
     if asked.cursor and _is_over(organization, query, faults.cursor_dies_after):
         raise bad_request("The cursor has expired.")
     place = _place(query, asked.cursor)
+    asked = replace(asked, size=min(asked.size, faults.page_max or asked.size))
     query.pages += 1
     if asked.redirect and 0 < faults.redirect_over < len(query.positions) - place.first:
         return _large(organization, query, asked, place)

@@ -12,11 +12,14 @@ import pytest
 from etl.app import App, clock
 from etl.config import load
 from etl.errors import NotPermitted
+from etl.genesys.client.failures import Refusal, Refused
 from etl.operations.probe import EXPECTED, REQUESTS_MAX, Finding, Verdict, probe
+from etl.operations.probe.unanswered import refusal_text
 from etl.simulator import CLIENT_ID, CLIENT_SECRET, AuditLog, Faults, Simulator
 from tests.support.commands import audit_etl, environment, start
 from tests.support.hostile_organization import Waits
-from tests.support.simulated_organization import END, START, HandClock
+from tests.support.simulated_organization import END, NOW, START, HandClock
+from tests.support.simulated_organization import audit as record
 
 HOUR = timedelta(hours=1)
 #: What each fault makes the probe say, as the name of the expectation that it contradicts.
@@ -35,6 +38,9 @@ DEVIATIONS: dict[str, tuple[dict[str, Any], str]] = {
     "a limit of queries": ({"quota": 40, "retry_after": 20}, "queries in a row"),
     "short intervals": ({"interval_days": 7}, "interval length"),
     "small pages": ({"too_large_over": 100}, "page size"),
+    "pages that are cut": ({"page_max": 100}, "page size"),
+    "a download that is gone": ({"redirect_over": 50, "expire_download_every": 1}, "large results"),
+    "queries that fail": ({"fail_query_every": 1}, "queries"),
     "unknown members": ({"unknown_every": 5}, "members"),
     "no id or time": ({"unusable_every": 9}, "usable audits"),
     "no order": ({"shuffle": True}, "order"),
@@ -156,6 +162,8 @@ def test_a_report_holds_no_value_of_an_audit_and_makes_a_simulator_alike(
     assert "contradicted interval end" in result.stdout
     assert "leave out Architect" in result.stdout
     report = path.read_text()
+    assert "futureMember" in result.stdout
+    assert "futureMember" not in report
     assert path.stat().st_mode & 0o077 == 0
     assert [value for value in set(texts(records)) if len(value) > 3 and value in report] == []
     contradicted = [f for f in json.loads(report)["findings"] if f["verdict"] == "contradicted"]
@@ -179,6 +187,9 @@ def test_a_report_holds_no_value_of_an_audit_and_makes_a_simulator_alike(
         ('{"findings": 3}', "is no report of"),
         ("no JSON", "is no report of"),
         ('{"findings": [{"measured": {"shufle": true}}]}', "did you mean shuffle"),
+        ('{"findings": [{"measured": {"rate_limit": "x"}}]}', "is no report of"),
+        ('{"findings": [{"measured": {"rate_limit": null}}]}', "is no report of"),
+        ('{"findings": [{"measured": {"redirect_status": 404}}]}', "takes 200 to 399"),
     ],
 )
 def test_a_report_that_is_none_is_refused(tmp_path: Path, text: str | None, reason: str) -> None:
@@ -201,14 +212,79 @@ def test_an_organisation_that_refuses_everything_ends_the_probe(
         list(probe(app, HOUR))
 
 
-@pytest.mark.parametrize("fault", ["server_error_every", "truncate_every", "fail_query_every"])
-def test_what_cannot_be_asked_for_is_unknown(log: AuditLog, tmp_path: Path, fault: str) -> None:
-    with probing(log, tmp_path, faults=Faults.parse([f"{fault}=4"])) as (app, _):
+@pytest.mark.parametrize(
+    "faults",
+    [
+        "server_error_every=4",
+        "truncate_every=4",
+        "fail_query_every=4",
+        "stuck_query_every=1",
+        "too_large_over=1 token_dies_after=1",
+        "no_page_every=1 no_page_is=values",
+        "odd_type_every=1",
+        "unusable_every=1",
+        "empty_page_with_cursor=1",
+        "page_max=40",
+    ],
+)
+def test_what_was_not_seen_is_unknown(log: AuditLog, tmp_path: Path, faults: str) -> None:
+    """Whatever the answers are, nothing fails, and nothing is confirmed that was not measured."""
+    with probing(log, tmp_path, faults=Faults.parse(faults.split())) as (app, _):
         found = list(probe(app, HOUR))
 
     assert sorted(finding.about for finding in found) == sorted(EXPECTED)
-    assert verdicts(found, Verdict.CONTRADICTED) == set()
     assert verdicts(found, Verdict.UNKNOWN) > {"large results"}
+
+
+@pytest.mark.parametrize(
+    ("faults", "about", "verdict"),
+    [
+        ("too_large_over=100", "life of a query", "confirmed"),
+        ("too_large_over=100", "life of a cursor", "confirmed"),
+        ("page_max=40", "answers (A3)", "unknown"),
+        ("page_max=40", "lateness (A4)", "unknown"),
+        ("no_page_every=1 no_page_is=values", "all services", "unknown"),
+        ("overlap=5", "ids (A1)", "confirmed"),
+        ("shrink_again", "answers (A3)", "unknown"),
+        ("unusable_every=1", "order", "unknown"),
+        ("unusable_every=1", "whole seconds", "unknown"),
+        ("shrink_again", "interval end", "unknown"),
+        ("shrink_again", "interval start", "unknown"),
+    ],
+)
+def test_no_verdict_says_more_than_was_seen(
+    log: AuditLog, tmp_path: Path, faults: str, about: str, verdict: str
+) -> None:
+    with probing(log, tmp_path, faults=Faults.parse(faults.split())) as (app, _):
+        found = list(probe(app, HOUR))
+
+    assert [finding.verdict for finding in found if finding.about == about] == [verdict]
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_of_no_audits_nothing_is_confirmed(tmp_path: Path, count: int) -> None:
+    records = [(record(n, NOW - HOUR), NOW - HOUR) for n in range(count)]
+    with AuditLog.of(records) as few, probing(few, tmp_path) as (app, _):
+        found = list(probe(app, HOUR))
+
+    told = {"clock", "interval length", "queries", "rate limit", "services", "queries in a row"}
+    of_one = {"members", "usable audits", "whole seconds", "ids (A1)", "realtime", "times (A2)"}
+    of_one |= {"answers (A3)", "lateness (A4)", "life of a query"}
+    assert verdicts(found, Verdict.CONTRADICTED) == set()
+    assert verdicts(found, Verdict.CONFIRMED) <= told | (of_one if count else set())
+
+
+def test_a_code_that_is_not_the_vendor_s_is_not_told() -> None:
+    refusals = [Refusal("GET /x", 400, code) for code in ("jane.doe.example", "invalid.value")]
+
+    told = [refusal_text(Refused(refusal, "default")) for refusal in refusals]
+
+    assert told == ["status 400", "status 400 invalid.value"]
+
+
+@pytest.mark.parametrize("hold", ["0s", "soon"])
+def test_a_hold_of_nothing_is_refused(hold: str) -> None:
+    assert audit_etl("probe", "--hold", hold, env=environment()).returncode == 2
 
 
 def test_a_slow_organisation_is_asked_never_more_than_it_may_be(

@@ -1,8 +1,8 @@
 """`probe`: what an organisation does, beside what audit-etl expects of one."""
 
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from etl.app import App
 from etl.errors import AuditEtlError, Stopped, UsageError
@@ -23,8 +23,9 @@ from etl.window import Window, floor_second
 
 __all__ = ["EXPECTED", "REQUESTS_MAX", "Finding", "Measured", "Verdict", "probe"]
 
-#: Requests that are kept for the second look: a query, a poll and four pages.
-_SECOND_LOOK: Final = 6
+#: Requests that are kept for the second look: a query, a poll and two pages of the first one. The
+#: pages of the newest audits are read again besides.
+_SECOND_LOOK: Final = 4
 
 
 def probe(
@@ -67,62 +68,63 @@ def _findings(
     yield _clock(inquiry)
     latest = floor_second(inquiry.source.now() - app.settings.lag)
     whole = Window(latest - app.settings.max_window, latest)
-    first = yield from sample.sampled(inquiry, whole, app.settings.max_window)
+    first = yield from _tried("queries", sample.sampled(inquiry, whole, app.settings.max_window))
     if first is None:
         return
     yield from shown_audits.looked_at(first)
-    yield from _tried(["large results"], offer.offered(inquiry, first))
-    named, between = ends.two_instants(first.shown)
-    about_ends = ["interval start", "interval end"]
-    found = list(_tried(about_ends, ends.ends(inquiry, named, between)))
+    yield from _tried("large results", offer.offered(inquiry, first))
+    between = ends.between_audits(first.shown)
+    found = list(_tried("interval start", ends.ends(inquiry, between))) if between else []
     yield from found
-    recent = yield from _newest(inquiry, first, latest)
+    recent, doubted = yield from _newest(inquiry, first, latest)
     wanted = {stream.service for stream in app.streams() if stream.service is not None} or known
-    if found[0].verdict is not Verdict.UNKNOWN:
-        wanted = wanted - {named}
+    asked = {between.service} if between and len(found) > 1 else set()
+    pages = -(-len(recent.shown) // inquiry.page_size) if recent else 0
+    reserve = _SECOND_LOOK + max(1, pages)
     yield from _tried(
-        ["services"],
+        "services",
         services.services(
             inquiry,
-            services.least_shown_first(wanted, first.shown),
+            services.least_shown_first(wanted - asked, first.shown),
             Window(latest - timedelta(seconds=1), latest),
-            lambda: REQUESTS_MAX - _SECOND_LOOK - inquiry.requests,
+            lambda: REQUESTS_MAX - reserve - inquiry.requests,
         ),
     )
     pause(hold.total_seconds())
+    yield from _tried("life of a query", lives.lives(inquiry, first, hold))
     if recent is not None:
-        yield from _tried(["lateness (A4)"], newest.again(inquiry, recent, app.settings.lag))
-    yield from _tried(["life of a query"], lives.lives(inquiry, first, hold))
+        later = newest.again(inquiry, recent, app.settings.lag, doubted=doubted)
+        yield from _tried("lateness (A4)", later)
 
 
 def _newest(
     inquiry: Inquiry, first: Answered, latest: datetime
-) -> Generator[Finding, None, Answered | None]:
-    """Look at the newest audits; give them, or None if there is no answer."""
+) -> Generator[Finding, None, tuple[Answered | None, bool]]:
+    """Look at the newest audits; give them, or None, and whether the answer is in doubt."""
     try:
         recent = newest.recent(inquiry, first, latest)
     except (AuditEtlError, NoneLeft) as error:
-        _reraise(error)
-        yield from unanswered.failed(["realtime"], error)
-        return None
+        yield from _unanswered("realtime", error)
+        return None, False
     both = [shown_audits.ids_of(first.shown), shown_audits.ids_of(recent.shown)]
     yield next((f for f in both if f.verdict is Verdict.CONTRADICTED), both[-1])
-    yield from _tried(["realtime"], newest.realtime(inquiry, recent))
-    return recent
+    more = yield from _tried("realtime", newest.realtime(inquiry, recent))
+    return recent, bool(more)
 
 
-def _tried(about: Iterable[str], findings: Iterator[Finding]) -> Iterator[Finding]:
-    """The findings; what could not be asked for is unknown."""
+def _tried(about: str, findings: Iterator[Finding]) -> Generator[Finding, None, Any]:
+    """The findings, and what they give; if there is no answer to go on, `about` is unknown."""
     try:
-        yield from findings
+        return (yield from findings)
     except (AuditEtlError, NoneLeft) as error:
-        _reraise(error)
-        yield from unanswered.failed(list(about), error)
+        yield from _unanswered(about, error)
+    return None
 
 
-def _reraise(error: AuditEtlError | NoneLeft) -> None:
+def _unanswered(about: str, error: AuditEtlError | NoneLeft) -> Iterator[Finding]:
     if isinstance(error, Stopped):
         raise error
+    yield unanswered.unanswered(about, error)
 
 
 def _clock(inquiry: Inquiry) -> Finding:

@@ -35,7 +35,7 @@ EXPECTED: Final[Mapping[str, str]] = {
     "interval end": "an interval leaves out the instant at which it ends",
     "last page": "the last page has no cursor",
     "realtime": "the realtime query takes no service, and shows audits that the export shows",
-    "services": "each service may be asked for by its name",
+    "services": "a query is taken for each service by its name",
     "queries in a row": "dozens of queries may be created within a minute",
     "life of a query": "its results can be read as long as the probe looks",
     "life of a cursor": "it leads to the next page as long as the probe looks",

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 from etl.app import App
 from etl.errors import QueryFailed
@@ -13,7 +13,7 @@ from etl.genesys.audits import AuditApi
 from etl.genesys.client.clock import Clock
 from etl.genesys.client.events import Event, Requested
 from etl.genesys.client.exchange import Call
-from etl.genesys.client.failures import Answer
+from etl.genesys.client.failures import Answer, Refused
 from etl.genesys.client.retries import Patience
 from etl.genesys.query import AuditSource
 from etl.records import Page, Reject, read_record
@@ -22,6 +22,8 @@ from etl.wire import CANCELLED, FAILED, PAGE_SIZE_MAX, SUCCEEDED, results_path
 
 #: No probe sends more, tokens and downloads included.
 REQUESTS_MAX: Final = 80
+#: No answer is read over more pages.
+_PAGES_MAX: Final = 6
 #: A request that fails is tried again once or twice at most: the probe tells of it.
 _PATIENCE: Final = Patience(
     first_pauses=(1.0,), outage_seconds=4.0, brief_tries=1, rate_seconds=30.0
@@ -51,14 +53,18 @@ class Shown:
     """An audit as an organisation shows it.
 
     Attributes:
+        raw: as received.
         id: None if it cannot be used.
         at: its time; None if the audit cannot be used.
-        members: by their names.
+        service: that wrote it; None if it does not say so.
+        members: their names.
     """
 
+    raw: bytes
     id: str | None
     at: datetime | None
-    members: dict[str, Any]
+    service: str | None
+    members: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +95,12 @@ class Inquiry:
 
     Attributes:
         api: the organisation's operations.
+        page_size: so many audits are asked for at once, fewer after a page that was too large.
     """
 
     def __init__(self, api: AuditApi, events: Sequence[Event]) -> None:
         self.api = api
+        self.page_size = PAGE_SIZE_MAX
         self._events = events
         self._source = AuditSource(api, expand_user=False, allow_redirect=False)
         self._expected = _FIRST_POLL
@@ -116,14 +124,8 @@ class Inquiry:
         """Let time pass."""
         self.api.transport.clock.wait(seconds)
 
-    def ask(
-        self,
-        window: Window,
-        service: str | None = None,
-        page_size: int = PAGE_SIZE_MAX,
-        pages: int = 1,
-    ) -> Answered:
-        """The first pages of a new query.
+    def ask(self, window: Window, service: str | None = None, audits: int = 1) -> Answered:
+        """The first pages of a new query, until so many audits are there.
 
         Raises:
             QueryFailed: it did not succeed.
@@ -133,24 +135,27 @@ class Inquiry:
         created = self.api.create_query(window, service)
         query_id = created.id or ""
         seconds = self._until_it_succeeds(query_id, created.state)
-        page = self.page(query_id, page_size=page_size)
-        found, cursor = shown(page), page.cursor
-        for _ in range(pages - 1):
-            if cursor is None:
-                break
-            page = self.page(query_id, cursor, page_size)
+        found, cursor = tuple[Shown, ...](), None
+        for _ in range(_PAGES_MAX):
+            page = self.page(query_id, cursor)
             found, cursor = found + shown(page), page.cursor
+            if cursor is None or len(found) >= audits:
+                break
         return Answered(window, query_id, found, cursor, seconds)
 
-    def page(
-        self, query_id: str, cursor: str | None = None, page_size: int = PAGE_SIZE_MAX
-    ) -> Page:
-        """A page of a query that succeeded."""
-        return self.api.results(query_id, cursor=cursor, page_size=lambda _: page_size)
+    def page(self, query_id: str, cursor: str | None = None) -> Page:
+        """A page of a query that succeeded; a smaller one if it is too large."""
+        while True:
+            try:
+                return self.api.results(query_id, cursor=cursor, page_size=lambda _: self.page_size)
+            except Refused as error:
+                if not error.refusal.too_large or self.page_size == 1:
+                    raise
+                self.page_size //= 2
 
     def offer(self, query_id: str) -> Answer:
         """The answer to who lets a large result come as a download, whatever it says."""
-        parameters = [("pageSize", str(PAGE_SIZE_MAX)), ("allowRedirect", "true")]
+        parameters = [("pageSize", str(self.page_size)), ("allowRedirect", "true")]
         call = Call("GET", results_path(query_id), results_path("{id}"), parameters)
         return self.api.transport.call(call, lambda answer: answer, _ANY_ANSWER)
 
@@ -186,9 +191,10 @@ def shown(page: Page) -> tuple[Shown, ...]:
 def _shown(record: bytes) -> Shown:
     row = read_record(record)
     try:
-        members = json.loads(record)
+        content = json.loads(record)
     except (ValueError, RecursionError):
-        members = {}
+        content = None
+    members = frozenset(content if isinstance(content, dict) else ())
     if isinstance(row, Reject):
-        return Shown(None, None, members)
-    return Shown(row.id, row.event_date, members)
+        return Shown(record, None, None, None, members)
+    return Shown(record, row.id, row.event_date, row.service_name, members)

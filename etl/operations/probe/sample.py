@@ -1,14 +1,14 @@
 """A probe's first query: how long it may be, how large its page, how many requests there are."""
 
-from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator
 from datetime import timedelta
 from typing import Final
 
+from etl.errors import QueryFailed
 from etl.genesys import query_refusals
 from etl.genesys.client.failures import Refused
 from etl.operations.probe.findings import NOTHING, Finding, finding
-from etl.operations.probe.inquiry import Answered, Inquiry, Shown
+from etl.operations.probe.inquiry import Answered, Inquiry
 from etl.operations.probe.unanswered import refusal_text
 from etl.window import Window, format_duration
 from etl.wire import PAGE_SIZE_MAX, RATE_PER_MINUTE
@@ -16,51 +16,30 @@ from etl.wire import PAGE_SIZE_MAX, RATE_PER_MINUTE
 _DAY: Final = timedelta(days=1)
 
 
-@dataclass(frozen=True, slots=True)
-class _Taken:
-    """A query that the organisation took.
-
-    Attributes:
-        answered: its first page.
-        page_size: so many audits were asked for.
-        refused: the shortest interval that it did not take; None if it took the first one.
-    """
-
-    answered: Answered
-    page_size: int
-    refused: timedelta | None
-
-
 def sampled(
     inquiry: Inquiry, window: Window, max_window: timedelta
 ) -> Generator[Finding, None, Answered | None]:
     """Ask for `window`, or for as much of its end as the organisation takes.
 
-    Gives the first page; None if there is no answer.
+    Gives the first page that holds an audit; None if there is no answer.
     """
     try:
-        taken = _taken(inquiry, window)
-    except Refused as error:
-        yield finding(
-            "all services",
-            False,
-            f"it was refused: {refusal_text(error)}",
-            "name the services: organizations.NAME.services",
-        )
+        answered, refused = _taken(inquiry, window)
+    except (QueryFailed, Refused) as error:
+        yield _failure(error)
         return None
-    answered, window = taken.answered, taken.answered.window
-    length = format_duration(window.length)
+    length = format_duration(answered.window.length)
     yield finding(
         "interval length",
-        taken.refused is None,
-        f"{length} were taken"
-        + (f", {format_duration(taken.refused)} were not" if taken.refused else ""),
-        f'max_window = "{length}"' if window.length < max_window else NOTHING,
-        interval_days=window.length // _DAY,
+        refused is None,
+        f"{length} were taken" + (f", {format_duration(refused)} were not" if refused else ""),
+        f'max_window = "{length}"' if answered.window.length < max_window else NOTHING,
+        interval_days=answered.window.length // _DAY,
     )
-    yield finding("all services", True, f"{_services(answered.shown)} services in one page")
+    services = len({audit.service for audit in answered.shown})
+    yield finding("all services", services > 1 or None, f"{services} services in one page")
     yield finding("queries", True, f"the first one took {answered.seconds:.0f} s")
-    yield _page_size(answered, taken.page_size)
+    yield _page_size(inquiry, answered)
     allowed = inquiry.api.transport.budget.allowed
     yield finding(
         "rate limit",
@@ -72,15 +51,13 @@ def sampled(
     return answered
 
 
-def _taken(inquiry: Inquiry, window: Window) -> _Taken:
-    page_size, refused = PAGE_SIZE_MAX, None
+def _taken(inquiry: Inquiry, window: Window) -> tuple[Answered, timedelta | None]:
+    """The answer for as much of the window as is taken, and the shortest interval that was not."""
+    refused = None
     while True:
         try:
-            return _Taken(inquiry.ask(window, page_size=page_size), page_size, refused)
+            return inquiry.ask(window), refused
         except Refused as error:
-            if error.refusal.too_large and page_size > 1:
-                page_size //= 2
-                continue
             longest = query_refusals.longest_interval(error)
             if longest is None or window.length <= _DAY:
                 raise
@@ -89,18 +66,33 @@ def _taken(inquiry: Inquiry, window: Window) -> _Taken:
             window = Window(window.end - max(_DAY, length), window.end)
 
 
-def _page_size(answered: Answered, asked: int) -> Finding:
-    count = len(answered.shown)
+def _failure(error: QueryFailed | Refused) -> Finding:
+    """What the failure of the first query contradicts."""
+    if isinstance(error, QueryFailed):
+        return finding(
+            "queries", False, "the first one failed, or did not end",
+            "run the probe again, and report it if that goes on", fail_query_every=1,
+        )  # fmt: skip
+    seen = f"it was refused: {refusal_text(error)}"
+    if query_refusals.is_about_service(error, None):
+        return finding(
+            "all services", False, seen, "name the services: organizations.NAME.services"
+        )
+    if query_refusals.interval_is_too_long(error):
+        return finding("interval length", False, f"1d was refused, {seen}", "please report it")
+    return finding("queries", None, seen)
+
+
+def _page_size(inquiry: Inquiry, answered: Answered) -> Finding:
+    count, asked = len(answered.shown), inquiry.page_size
+    remedy = "nothing to change: smaller pages are asked for by themselves"
+    if asked < PAGE_SIZE_MAX:
+        seen = f"{PAGE_SIZE_MAX} were too many, {asked} were not"
+        return finding("page size", False, seen, remedy, too_large_over=asked)
+    seen = f"{asked} were asked for, {count} came"
+    if count >= asked:
+        return finding("page size", True, seen)
     # A page with fewer audits than were asked for, and more behind it, is as long as it gets.
-    short = answered.cursor is not None and count < asked
     return finding(
-        "page size",
-        asked == PAGE_SIZE_MAX and not short,
-        f"{asked} were asked for, {count} came",
-        "nothing to change: smaller pages are asked for by themselves",
-        too_large_over=asked,
+        "page size", False if answered.cursor and count else None, seen, remedy, page_max=count
     )
-
-
-def _services(audits: Sequence[Shown]) -> int:
-    return len({str(audit.members.get("serviceName")) for audit in audits})

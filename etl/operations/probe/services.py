@@ -9,6 +9,7 @@ from etl.genesys.client.failures import Refused
 from etl.operations.probe.findings import Finding, finding
 from etl.operations.probe.inquiry import Inquiry, Shown
 from etl.window import Window
+from etl.wire import CANCELLED, FAILED
 
 #: So many queries one after the other are more than a run ever creates within a minute.
 _MANY: Final = 24
@@ -25,17 +26,18 @@ def services(
         window: a short one.
         left: how many requests may still be spent on it.
     """
-    asked, refused, limited = 0, [], False
+    asked, failed, refused = 0, 0, []
     for name in names:
         if left() <= 0:
             break
         try:
-            inquiry.api.create_query(window, name)
+            state = inquiry.api.create_query(window, name).state
         except (NotPermitted, Refused):
             refused.append(name)
         except RateLimited:
-            limited = True
             break
+        else:
+            failed += state in {FAILED, CANCELLED}
         asked += 1
     limits = inquiry.limited
     yield finding(
@@ -45,14 +47,11 @@ def services(
         "nothing to change: audit-etl waits as it is told",
         quota=max(1, asked),
     )
-    seen = f"{len(refused)} of {asked} were refused"
-    if asked < len(names):
-        why = "the organisation wants no more queries for now" if limited else "requests are few"
-        seen += f"; {len(names) - asked} were not asked for, {why}"
+    rest = len(names) - asked
     yield finding(
         "services",
-        False if refused else None if asked < len(names) else True,
-        seen,
+        False if refused else None if failed or rest or not names else True,
+        f"{len(refused)} of {asked} were refused, {failed} failed, {rest} were not asked for",
         f"export all services as *, or leave out {', '.join(refused)}",
         refused_services=len(refused),
     )
@@ -60,5 +59,5 @@ def services(
 
 def least_shown_first(names: Collection[str], audits: Sequence[Shown]) -> list[str]:
     """The services, those first of which the sample shows fewest audits."""
-    counts = Counter(str(audit.members.get("serviceName")) for audit in audits)
+    counts = Counter(audit.service for audit in audits)
     return sorted(names, key=lambda name: (counts[name], name))
