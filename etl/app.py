@@ -84,6 +84,7 @@ class App:
         stop: once set, every pause ends and work stops between two pages.
         observer: who counts; None if nobody does.
         timing: how leases are held.
+        patience: how long an organisation is waited for.
         holder: this process's name on a lease.
         writing: the lease of a destination that has one writer, shared by this app's threads.
     """
@@ -97,6 +98,7 @@ class App:
         monotonic: Callable[[], float] = monotonic,
         observer: Observer | None = None,
         timing: LeaseTiming = LEASE_TIMING,
+        patience: Patience = Patience(),  # noqa: B008 - it is frozen
         sizes: Sizes = Sizes(),
     ) -> None:
         self.settings = settings
@@ -106,6 +108,7 @@ class App:
         self.stop = stop
         self.observer = observer
         self.timing = timing
+        self.patience = patience
         self.holder = this_process()
         self.writing = Shared()
         self._lock = threading.RLock()
@@ -273,7 +276,7 @@ class App:
     def _connected(self, name: str) -> AuditSource:
         clock = Clock(self.now, self.monotonic, self.stop.wait)
         tell = partial(self.observer.told, name) if self.observer else to_nobody
-        api = self.connect(name, clock, Patience(), tell)
+        api = self.connect(name, clock, self.patience, tell)
         self._to_close.callback(api.close)
         self._sources[name] = AuditSource(
             api,

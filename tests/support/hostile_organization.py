@@ -13,19 +13,16 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import lru_cache
 from itertools import count
-from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
-from etl import app as app_module
 from etl.app import App
 from etl.config import load
 from etl.database.schema import audit_rejects
 from etl.errors import AuditEtlError
 from etl.genesys import paging
 from etl.genesys import query as query_module
-from etl.genesys.audits import AuditApi
 from etl.genesys.client.retries import Patience
 from etl.model import Receipt, Stream
 from etl.operations import export, selection, verify
@@ -142,14 +139,10 @@ class World:
             now=self.clock,
             monotonic=self.clock.monotonic,
             sizes=self.sizes,
+            patience=Patience(read_seconds=self.read_seconds),
         ) as app:
             app.holder = f"elsewhere/{next(self.processes)}/0"
             yield app
-
-    def connect(self, *args: Any, **named: Any) -> AuditApi:
-        """As the program's own, but less patient if so told."""
-        patience = Patience(read_seconds=self.read_seconds)
-        return query_module.connect(*args, **named, patience=patience)
 
     def run(self, lookback: timedelta | None = None, watch: Watch = lambda _: None) -> Outcome:
         """Bring every stream up to now less the lag, as `audit-etl run` does."""
@@ -289,5 +282,4 @@ def world(log: AuditLog, served: tuple[Simulator, str], place: Place) -> Iterato
     with pytest.MonkeyPatch.context() as patch:
         in_small_pieces(patch)
         made = World(served[0], clock, served[1], place)
-        patch.setattr(app_module, "connect", made.connect)
         yield made
