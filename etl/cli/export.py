@@ -15,6 +15,7 @@ from etl.cli.shared import (
     organizations_option,
     print_json,
     print_table,
+    print_text,
 )
 from etl.ledger.rows import key_of, picked, window_key
 from etl.model import Receipt
@@ -136,7 +137,7 @@ def _report(outcomes: Iterable[Receipt | Failure], shown: Display, as_json: bool
             }
         )
     else:
-        click.echo(_sum(receipts, failures))
+        print_text(_sum(receipts, failures))
     return failures[0].error.exit_status if failures else 0
 
 
@@ -158,9 +159,8 @@ def _sum(receipts: Sequence[Receipt], failures: Sequence[Failure]) -> str:
     new = sum(receipt.new_events for receipt in receipts)
     rejects = sum(receipt.rejects for receipt in receipts)
     requests = sum(receipt.requests for receipt in receipts)
-    windows = "1 window" if len(receipts) == 1 else f"{len(receipts)} windows"
     kept_aside = f", {rejects} records kept aside in audit_rejects" if rejects else ""
-    text = f"{windows}, {events} audits, {new} new, {requests} requests{kept_aside}"
+    text = f"{_windows(len(receipts))}, {events} audits, {new} new, {requests} requests{kept_aside}"
     return f"not done: {len(failures)} failed; {text}" if failures else f"done: {text}"
 
 
@@ -189,7 +189,11 @@ def _show_plan(planned: Sequence[Planned], as_json: bool) -> None:
             for plan in planned
         ],
     )
-    click.echo(
-        f"{len(planned)} windows, at least {least} requests, which take {minutes} min or more "
+    print_text(
+        f"{_windows(len(planned))}, at least {least} requests, which take {minutes} min or more "
         f"at {RATE_PER_MINUTE} a minute; nothing was queried"
     )
+
+
+def _windows(count: int) -> str:
+    return "1 window" if count == 1 else f"{count} windows"

@@ -10,6 +10,7 @@ from typing import Final, Protocol
 import click
 
 from etl.app import App
+from etl.cli.shared import print_text
 from etl.job import PageProgress
 from etl.model import Receipt, Stream
 from etl.plain import plain
@@ -84,7 +85,10 @@ class Lines:
         """See `Display`."""
 
     def _say(self, line: str) -> None:
-        click.echo(line, err=self._to_stderr)
+        if self._to_stderr:
+            click.echo(line, err=True)
+        else:
+            print_text(line)
         self._last_line = time.monotonic()
 
 

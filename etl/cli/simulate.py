@@ -49,12 +49,20 @@ class _WithFaults(click.Command):
 )
 @click.option("--seed", type=int, default=1, show_default=True, help="Chooses what happens.")
 @click.option(
-    "--query-seconds", type=float, default=1.0, show_default=True, help="How long a query takes."
+    "--query-seconds",
+    type=click.FloatRange(0),
+    default=1.0,
+    show_default=True,
+    help="How long a query takes.",
 )
 @click.option(
-    "--latency", type=float, default=0.0, show_default=True, help="Seconds before each answer."
+    "--latency",
+    type=click.FloatRange(0),
+    default=0.0,
+    show_default=True,
+    help="Seconds before each answer.",
 )
-@click.option("--rate-limit", type=int, help="Requests a minute. Default: 300.")
+@click.option("--rate-limit", type=click.IntRange(1), help="Requests a minute. Default: 300.")
 @click.option("--like", metavar="FILE", help="Behave as the report of `audit-etl probe` says.")
 @click.option(
     "--fault",

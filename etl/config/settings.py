@@ -190,9 +190,9 @@ class Settings(BaseModel):
             if name not in self.organizations:
                 known = ", ".join(self.organizations) or "none, see `audit-etl check`"
                 nearest = get_close_matches(name, self.organizations, n=1)
-                hint = f"did you mean {nearest[0]}? " if nearest else ""
+                hint = f"did you mean {nearest[0]}? Or one of: " if nearest else "there are: "
                 raise UsageError(
-                    f"--organization: there is no organisation {name!r}; {hint}Configured: {known}"
+                    f"--organization: there is no organisation {name!r} in the configuration; {hint}{known}"
                 )
         if not names:
             return self

@@ -55,16 +55,22 @@ def _destination(app: App) -> Iterator[Finding]:
     for about, look in app.place.checks():
         yield _finding(about, look)
     ledger = "destination" if app.place.holds_ledger else "ledger"
-    yield _finding(ledger, lambda: _reach(app))
+    reached = _finding(ledger, lambda: _reach(app))
+    yield reached
     yield from _told("encryption", lambda: _encryption(app))
+    if reached.verdict == "ok":
+        yield from _tables(app)
+    yield _finding("temporary files", _temporary)
+    yield from _told("disk", lambda: _room(app))
+
+
+def _tables(app: App) -> Iterator[Finding]:
     yield from _told("limits", lambda: _limits(app))
     schema = _finding("schema", lambda: _schema(app))
     yield schema
     if schema.verdict == "ok":
         yield _finding("writing", lambda: _write(app))
         yield from _told("connections", lambda: _connections(app))
-    yield _finding("temporary files", _temporary)
-    yield from _told("disk", lambda: _room(app))
     if schema.verdict == "ok" and app.has_tables():
         yield from _claims(app)
         yield _finding("identity", lambda: _identity(app))

@@ -89,7 +89,12 @@ def require_past(app: App, span: Window, stream: Stream) -> None:
 
 
 def plan(app: App, span: Window, streams: Sequence[Stream]) -> list[Planned]:
-    """The windows that a backfill of `span` would ask for; nothing is asked."""
+    """The windows that a backfill of `span` would ask for; nothing is asked.
+
+    A warning says if a part of it is older than what Genesys keeps.
+    """
+    for organization in app.settings.organizations:
+        warnings.warn_of_retention(app, organization, span)
     readable = app.has_tables()
     return [
         planned

@@ -105,7 +105,10 @@ def test_a_name_that_is_not_configured_is_blamed_on_the_command_line(
     result = audit_etl(command, *COMMANDS[command], "--organization", "acne", env=two)
 
     assert result.returncode == 2, result.stderr
-    assert "--organization: there is no organisation 'acne'; did you mean acme?" in result.stderr
+    assert (
+        "--organization: there is no organisation 'acne' in the configuration; did you mean acme?"
+        in result.stderr
+    )
     assert list(tmp_path.iterdir()) == []
 
 

@@ -71,7 +71,10 @@ def _ask(
         result = connection.execution_options(stream_results=True).exec_driver_sql(question)
     except sa.exc.DBAPIError as error:
         lines = str(error.orig).splitlines() or [type(error.orig).__name__]
-        raise UsageError(f"{name_of(engine)} cannot answer that: {lines[0]}") from error
+        raise UsageError(
+            f"{name_of(engine)} cannot answer that: {lines[0]}; docs/tables.md has the tables and "
+            "their columns"
+        ) from error
     return result
 
 

@@ -26,7 +26,7 @@ REQUESTS_MAX: Final = 80
 _PAGES_MAX: Final = 6
 #: A request that fails is tried again once or twice at most: the probe tells of it.
 _PATIENCE: Final = Patience(
-    first_pauses=(1.0,), outage_seconds=4.0, brief_tries=1, rate_seconds=30.0
+    first_pauses=(1.0,), outage_seconds=4.0, brief_tries=1, rate_seconds=90.0
 )
 _ANY_ANSWER: Final = frozenset(range(200, 400))
 #: Seconds after which the first query is asked about.

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from etl.errors import AuditEtlError
+from etl.errors import AuditEtlError, NotPermitted, QueryFailed, RateLimited, Unavailable
 from etl.genesys.client.failures import Refused
 from etl.operations.probe.findings import Finding, finding
 from etl.operations.probe.inquiry import NoneLeft
@@ -21,6 +21,14 @@ _CODES: Final = frozenset(
     }
 )
 
+_WORDS: Final[dict[type[AuditEtlError], str]] = {
+    QueryFailed: "its query failed, or its file is gone",
+    RateLimited: "its rate limit was spent, try again in a minute",
+    Unavailable: "it did not answer in time",
+    NotPermitted: "it refused the client",
+    AuditEtlError: "it answered otherwise than documented",
+}
+
 
 def refusal_text(error: AuditEtlError) -> str:
     """What an organisation refused: the status, and the code if it is a documented one."""
@@ -28,7 +36,7 @@ def refusal_text(error: AuditEtlError) -> str:
     if isinstance(cause, Refused):
         code = cause.refusal.code
         return f"status {cause.refusal.status}" + (f" {code}" if code in _CODES else "")
-    return type(error).__name__
+    return next(words for kind, words in _WORDS.items() if isinstance(error, kind))
 
 
 def unanswered(about: str, error: AuditEtlError | NoneLeft) -> Finding:
