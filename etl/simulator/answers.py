@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from random import Random
 
 from etl.simulator.organization import Organization
 from etl.simulator.query_request import QueryRequest
-from etl.simulator.shapes import joined, unexpanded
+from etl.simulator.shapes import encoded, joined, unexpanded
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +23,12 @@ class Answer:
 
 def json_answer(status: int, body: Mapping[str, object]) -> Answer:
     """An answer of plain members."""
-    return Answer(status, json.dumps(body, separators=(",", ":")).encode())
+    return Answer(status, encoded(body))
 
 
 def records_answer(head: Mapping[str, object], records: bytes) -> Answer:
     """An answer with `entities`, which are JSON already, after the members of `head`."""
-    start = json.dumps({**head, "entities": []}, separators=(",", ":")).encode()
+    start = encoded({**head, "entities": []})
     return Answer(200, start.removesuffix(b"]}") + records + b"]}")
 
 

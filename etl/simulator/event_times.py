@@ -15,31 +15,10 @@ from typing import Final
 from etl.simulator.entities import version_4
 
 _HOUR: Final = 3600
+#: How busy each hour of a day is.
 _WORKDAY: Final = (
-    2,
-    2,
-    2,
-    2,
-    2,
-    3,
-    6,
-    18,
-    40,
-    60,
-    62,
-    55,
-    42,
-    50,
-    60,
-    58,
-    45,
-    28,
-    14,
-    8,
-    6,
-    5,
-    4,
-    3,
+    *(2, 2, 2, 2, 2, 3, 6, 18, 40, 60, 62, 55),
+    *(42, 50, 60, 58, 45, 28, 14, 8, 6, 5, 4, 3),
 )
 _WEEKEND: Final = tuple(max(1, weight // 8) for weight in _WORKDAY)
 #: How often an instant is drawn back to the edge before it: a day's, an hour's, a minute's.

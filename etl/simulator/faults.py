@@ -28,8 +28,11 @@ _STATUSES: Final = {
 NO_PAGES: Final = (
     "bare", "null", "state", "error", "values", "other", "realtime", "twice", "latin"
 )  # fmt: skip
-#: What may happen to a query that includes the bad minute.
-BAD_MINUTE_EFFECTS: Final = ("fail", "refuse", "misshape", "break")
+#: What the faults take whose values are words.
+_CHOICES: Final = {
+    "no_page_is": NO_PAGES,
+    "bad_minute_does": ("fail", "refuse", "misshape", "break"),
+}
 
 
 class FaultDescription(NamedTuple):
@@ -193,11 +196,9 @@ def _unknown(name: str, known: list[str]) -> str:
 
 
 def _read(name: str, value: str, default: object) -> int | bool | str:
-    if name == "bad_minute_does" and value not in BAD_MINUTE_EFFECTS:
-        raise ValueError(f"the fault bad_minute_does takes one of {', '.join(BAD_MINUTE_EFFECTS)}")
     if isinstance(default, str):
-        if name == "no_page_is" and value not in NO_PAGES:
-            raise ValueError(f"the fault no_page_is takes one of {', '.join(NO_PAGES)}")
+        if value not in _CHOICES.get(name, (value,)):
+            raise ValueError(f"the fault {name} takes one of {', '.join(_CHOICES[name])}")
         return value
     if isinstance(default, bool):
         if value.lower() not in _SWITCH:

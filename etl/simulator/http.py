@@ -19,9 +19,17 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from etl import wire
 from etl.simulator import queries, realtime
 from etl.simulator.answers import Answer, json_answer
-from etl.simulator.errors import ApiError, HtmlPage, bad_request, not_found, not_json, too_many
+from etl.simulator.errors import (
+    ApiError,
+    HtmlPage,
+    bad_request,
+    no_permission,
+    not_found,
+    not_json,
+    too_many,
+)
 from etl.simulator.network_faults import Delivery, with_transport
-from etl.simulator.operation_faults import refuse_permission, refuse_request
+from etl.simulator.operation_faults import refuse_request
 from etl.simulator.organization import Organization
 from etl.simulator.query_request import Body, expanded, page_size
 from etl.simulator.tokens import credentials
@@ -35,13 +43,11 @@ _JSON: Final = "application/json"
 def application(organization: Organization) -> ASGIApp:
     """The organisation as an ASGI application; it must run in one event loop only."""
     api = _Api(organization)
-    mapping, query = wire.SERVICE_MAPPING_PATH, wire.QUERY_PATH
-    results = wire.results_path("{transaction_id}")
     routes = [
         Route(wire.TOKEN_PATH, api.open("token", api.token), methods=["POST"]),
         Route(wire.TOKEN_INFO_PATH, api.guarded("token_info", api.token_info, open_to_all=True)),
-        Route(mapping, api.guarded("servicemapping", api.mapping)),
-        Route(query, api.guarded("query", api.create), methods=["POST"]),
+        Route(wire.SERVICE_MAPPING_PATH, api.guarded("servicemapping", api.mapping)),
+        Route(wire.QUERY_PATH, api.guarded("query", api.create), methods=["POST"]),
         Route(wire.REALTIME_PATH, api.guarded("realtime", api.realtime), methods=["POST"]),
         Route(
             wire.REALTIME_SERVICE_MAPPING_PATH,
@@ -49,7 +55,7 @@ def application(organization: Organization) -> ASGIApp:
         ),
         Route(wire.REALTIME_RELATED_PATH, api.guarded("related", api.related), methods=["POST"]),
         Route(wire.query_path("{transaction_id}"), api.guarded("status", api.status)),
-        Route(results, api.guarded("results", api.results)),
+        Route(wire.results_path("{transaction_id}"), api.guarded("results", api.results)),
         Route(f"{queries.DOWNLOAD_PATH}/{{transaction_id}}", api.open("download", api.download)),
     ]
     app = Starlette(routes=routes, exception_handlers={HTTPException: api.unknown})
@@ -89,8 +95,8 @@ class _Api:
             correlation, headers = str(uuid4()), dict[str, str]()
             try:
                 headers |= self._admitted(request)
-                if not open_to_all:
-                    refuse_permission(organization.faults)
+                if organization.faults.deny_permission and not open_to_all:
+                    raise no_permission()
                 answer = await operation(request)
             except ApiError as refusal:
                 answer = json_answer(refusal.status, refusal.body(correlation))
@@ -199,11 +205,11 @@ class _Api:
     async def download(self, request: Request) -> Response:
         """A signed download, from a store of files: no token, and none welcome."""
         if "authorization" in request.headers:
-            return self._stored(400, _xml("InvalidArgument", "Only one auth mechanism allowed"))
+            return self._stored(400, "InvalidArgument", "Only one auth mechanism allowed")
         signature = request.query_params.get("X-Amz-Signature", "")
         content = queries.download(self._organization, signature)
         if content is None:
-            return self._stored(403, _xml("AccessDenied", "Request has expired"))
+            return self._stored(403, "AccessDenied", "Request has expired")
         return self._response(200, content, {})
 
     async def unknown(self, _: Request, error: Exception) -> Response:
@@ -244,7 +250,9 @@ class _Api:
         organization = self._organization
         return Delivery(answer, organization.faults, nth, organization.rest)
 
-    def _stored(self, status: int, xml: str) -> Response:
+    def _stored(self, status: int, code: str, message: str) -> Response:
+        declaration = '<?xml version="1.0" encoding="UTF-8"?>'
+        xml = f"{declaration}\n<Error><Code>{code}</Code><Message>{message}</Message></Error>"
         return self._response(status, xml.encode(), {}, "application/xml")
 
     def _response(
@@ -270,8 +278,3 @@ async def _body(request: Request) -> Body:
 
 def _oauth_error(error: str, description: str) -> Mapping[str, object]:
     return {"error": error, "description": description, "error_description": description}
-
-
-def _xml(code: str, message: str) -> str:
-    declaration = '<?xml version="1.0" encoding="UTF-8"?>'
-    return f"{declaration}\n<Error><Code>{code}</Code><Message>{message}</Message></Error>"

@@ -20,6 +20,7 @@ from typing import Any, Final, Self
 
 from etl.simulator.entities import uuid, version_4
 from etl.simulator.generation import Entry, entries
+from etl.simulator.shapes import encoded
 from etl.simulator.timestamps import milliseconds, read_instant
 
 Record = dict[str, Any]
@@ -92,7 +93,11 @@ class AuditLog:
         A record is a mapping, or JSON text in UTF-8 that is served as it is. One without a readable
         `eventDate` is found by the time it becomes visible at.
         """
-        return cls(sorted((_entry(record, at) for record, at in records), key=_by_time_and_text))
+        return cls(
+            sorted(
+                (_entry(record, at) for record, at in records), key=lambda e: (e.event_ms, e.record)
+            )
+        )
 
     def __len__(self) -> int:
         return len(self._events)
@@ -201,9 +206,7 @@ def _ascend(positions: Sequence[int]) -> bool:
 
 def _entry(record: Mapping[str, object] | bytes, visible_at: datetime) -> Entry:
     content: Any = json.loads(record) if isinstance(record, bytes) else record
-    raw = (
-        record if isinstance(record, bytes) else json.dumps(record, separators=(",", ":")).encode()
-    )
+    raw = record if isinstance(record, bytes) else encoded(record)
     visible_ms = milliseconds(visible_at)
     members: Mapping[str, object] = content if isinstance(content, Mapping) else {}
     try:
@@ -211,7 +214,3 @@ def _entry(record: Mapping[str, object] | bytes, visible_at: datetime) -> Entry:
     except ValueError:
         event_ms = visible_ms
     return Entry(event_ms, visible_ms, str(members.get("serviceName")), raw)
-
-
-def _by_time_and_text(entry: Entry) -> tuple[int, bytes]:
-    return entry.event_ms, entry.record

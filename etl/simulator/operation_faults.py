@@ -5,14 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from etl.simulator.errors import (
-    ApiError,
-    HtmlPage,
-    bad_request,
-    no_permission,
-    server_error,
-    too_many,
-)
+from etl.simulator.errors import ApiError, HtmlPage, bad_request, server_error, too_many
 from etl.simulator.faults import Faults, strikes
 from etl.wire import CANCELLED, FAILED, RUNNING, SUCCEEDED
 
@@ -78,16 +71,6 @@ def refuse_request(faults: Faults, nth: int, allowed: int) -> None:
         raise server_error(faults.server_error_status)
     if strikes(faults, "too_many_requests_every", nth):
         raise too_many(allowed, faults.retry_after, header=not faults.retry_after_unsaid)
-
-
-def refuse_permission(faults: Faults) -> None:
-    """Refuse whatever is asked of the API if the client lacks the permission.
-
-    Raises:
-        ApiError: it does.
-    """
-    if faults.deny_permission:
-        raise no_permission()
 
 
 def final_state(faults: Faults, nth: int) -> str:

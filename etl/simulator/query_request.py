@@ -62,13 +62,8 @@ def read_query_request(body: Body, services: Collection[str], days_max: int) -> 
     echo = {"interval": body["interval"], "filters": []}
     echo |= {"serviceName": service} if service is not None else {}
     echo["sort"] = body.get("sort") or []
-    return QueryRequest(
-        start_ms,
-        end_ms,
-        None if service is None else str(service),
-        read_order(body),
-        echo,
-    )
+    named = None if service is None else str(service)
+    return QueryRequest(start_ms, end_ms, named, read_order(body), echo)
 
 
 def read_order(body: Body) -> bool:

@@ -40,10 +40,8 @@ def realtime(organization: Organization, body: Body, *, expand: bool) -> Answer:
     if organization.faults.realtime_named and asked.service is None:
         raise bad_request("The serviceName is required.")
     refuse_service(organization.faults, asked.service)
-    number, size = (
-        read_number(body, "pageNumber", 1),
-        read_number(body, "pageSize", PAGE_SIZE_DEFAULT),
-    )
+    number = read_number(body, "pageNumber", 1)
+    size = read_number(body, "pageSize", PAGE_SIZE_DEFAULT)
     if size > PAGE_SIZE_MAX:
         raise invalid_value(size, "pageSize", f"1 to {PAGE_SIZE_MAX}")
     if 0 < organization.faults.gateway_over < size:

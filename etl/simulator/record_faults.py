@@ -9,6 +9,7 @@ from random import Random
 from typing import Any, Final
 
 from etl.simulator.faults import Faults, strikes
+from etl.simulator.shapes import encoded
 
 Record = dict[str, Any]
 RecordFault = Callable[[Random, Record], None]
@@ -25,14 +26,8 @@ _ODD: Final = (
     "\x1b[2J",
 )
 _OTHER_TYPES: Final[tuple[object, ...]] = (
-    0,
-    -1.5,
-    10**30,
-    True,
-    "text",
-    [],
-    ["x", 1, None],
-    {"a": {"b": [None]}},
+    *(0, -1.5, 10**30, True, "text"),
+    *([], ["x", 1, None], {"a": {"b": [None]}}),
 )
 _WHOLE_SECOND: Final = re.compile(rb'("eventDate":"[0-9-]{10}T[0-9:]{8})Z')
 #: Without these a record cannot be a row.
@@ -65,11 +60,6 @@ def twin(record: bytes) -> bytes:
 def any_on(faults: Faults) -> bool:
     """Whether any record may be shown otherwise than it was written."""
     return faults.milliseconds or any(getattr(faults, name) for name in _FAULTS)
-
-
-def encoded(value: object) -> bytes:
-    """JSON in ASCII, so that texts may hold what UTF-8 cannot."""
-    return json.dumps(value, separators=(",", ":")).encode()
 
 
 def _huge(rng: Random, record: Record) -> None:

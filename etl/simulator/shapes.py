@@ -8,17 +8,14 @@ Shape = Callable[[bytes], bytes]
 
 #: Members that a bulk download has as the API has them; it lacks the others.
 _AS_THEY_ARE: Final = (
-    "userHomeOrgId",
-    "remoteIp",
-    "serviceName",
-    "level",
-    "message",
-    "action",
-    "entityType",
-    "entity",
-    "propertyChanges",
-    "context",
+    *("userHomeOrgId", "remoteIp", "serviceName", "level", "message"),
+    *("action", "entityType", "entity", "propertyChanges", "context"),
 )
+
+
+def encoded(value: object) -> bytes:
+    """JSON in ASCII, so that texts may hold what UTF-8 cannot."""
+    return json.dumps(value, separators=(",", ":")).encode()
 
 
 def joined(records: Iterable[bytes], shape: Shape) -> bytes:
@@ -33,7 +30,7 @@ def unexpanded(record: bytes) -> bytes:
     if not isinstance(user, dict) or "name" not in user:
         return record
     del user["name"]
-    return _encoded(audit)
+    return encoded(audit)
 
 
 def downloaded(record: bytes) -> bytes:
@@ -54,8 +51,4 @@ def downloaded(record: bytes) -> bytes:
         result["clientId"] = audit["client"]
     if "eventDate" in audit:
         result["eventTime"] = audit["eventDate"]
-    return _encoded(result | {name: audit[name] for name in _AS_THEY_ARE if name in audit})
-
-
-def _encoded(value: object) -> bytes:
-    return json.dumps(value, separators=(",", ":")).encode()
+    return encoded(result | {name: audit[name] for name in _AS_THEY_ARE if name in audit})
