@@ -53,7 +53,6 @@ def loaded_to(watermark: Watermark, loaded: Iterable[Window]) -> datetime:
     """The end of all that has a receipt: the watermark, or later if there is a gap at it.
 
     Args:
-        watermark: how far the stream is sure.
         loaded: windows with a receipt that lie after the watermark.
     """
     return max([watermark.reached, *(window.end for window in loaded)])

@@ -65,7 +65,6 @@ class Losses:
     """The windows that a run could not load.
 
     Args:
-        stream: whose they are.
         known: windows that failed in earlier runs.
         keep: keeps a window for later runs.
         forget: drops one that was kept.

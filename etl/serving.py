@@ -28,7 +28,6 @@ def served(
     """The base URL under which `application` answers, over plain HTTP, until the block ends.
 
     Args:
-        application: what answers.
         host: an address of this machine, or a name of it.
         port: 0 takes a free one.
         name: the thread's.

@@ -147,7 +147,6 @@ def by_density(
     """Windows that tile `span` in order, each one query's; see `piece_for` and `first_piece`.
 
     Args:
-        span: what they tile.
         density: is asked before each of them.
         longest: the configured `max_window`.
     """

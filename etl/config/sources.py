@@ -192,7 +192,6 @@ def environment_layer(environment: Mapping[str, str], organizations: list[str]) 
     """What the variables that begin with AUDIT_ETL_ give.
 
     Args:
-        environment: all variables.
         organizations: the names that are known already; a variable's case does not matter.
     """
     layer = Layer()

@@ -11,11 +11,7 @@ from etl.ledger.leases import Lease
 
 
 class Keeper:
-    """Renews the leases that workers hold; its thread runs while there is one.
-
-    Args:
-        app: the configuration at work.
-    """
+    """Renews the leases that workers hold; its thread runs while there is one."""
 
     def __init__(self, app: App) -> None:
         self._app = app

@@ -24,7 +24,6 @@ class Turns:
 
     Args:
         number: of turns at once.
-        monotonic: the clock.
         seconds: how long a turn counts.
     """
 

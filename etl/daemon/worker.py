@@ -33,8 +33,6 @@ class Worker:
     Of several daemons on one destination, one works for an organisation and the others wait.
 
     Args:
-        app: the configuration at work.
-        organization: its name.
         observer: is told what happens.
         turns: how many organisations are at work at once.
         keeper: renews the lease of the daemon's work.

@@ -47,7 +47,6 @@ def open_engine(
     Args:
         url: of SQLAlchemy's kind.
         connections: how many it opens at most; whoever needs another waits for one.
-        timeouts: how long the database is waited for.
 
     Raises:
         ConfigurationError: the URL cannot be read, or its driver is not installed.

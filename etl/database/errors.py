@@ -30,7 +30,6 @@ def translated(engine: sa.Engine, *, asked: bool = False) -> Iterator[None]:
     """Give the driver's errors inside the block as `DestinationUnavailable`.
 
     Args:
-        engine: of the connections in it.
         asked: a user's own question runs in it: the error may quote values of the rows.
     """
     try:

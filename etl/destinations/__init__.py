@@ -67,7 +67,6 @@ class Destination(Protocol[Prepared]):
         """The audits of `window` that are there, in no order; a few thousand are in memory.
 
         Args:
-            organization: whose.
             window: by their event time.
             service: only those of one service; None for all.
 

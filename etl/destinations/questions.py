@@ -55,7 +55,6 @@ def accepted(question: str, database: str) -> str:
     """The question as a database may be asked it.
 
     Args:
-        question: SQL.
         database: SQLAlchemy's name of its kind, or `duckdb`.
 
     Raises:

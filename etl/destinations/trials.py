@@ -50,8 +50,6 @@ def try_tables(engine: sa.Engine, now: datetime, *, audits: bool) -> None:
     """Insert, update and delete a row of each table in a transaction, and undo all of it.
 
     Args:
-        engine: the database, with its tables.
-        now: the clock.
         audits: whether audits go to its tables too, not only progress.
 
     Raises:

@@ -125,7 +125,6 @@ class Follower:
         It may be left after any request, and scanned again.
 
         Args:
-            window: what to scan.
             total: how many audits it holds, if that is known.
         """
         known = self._seen.count(window)

@@ -285,8 +285,6 @@ def connect(
         name: the organisation's name in the configuration, used in messages.
         region: see `regions.endpoints`.
         client: its grant must be Client Credentials.
-        clock: this machine's.
-        patience: how long to go on.
         tell: is told of requests, waits and queries.
 
     Raises:

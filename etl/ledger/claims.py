@@ -46,8 +46,6 @@ def take_back(
     they do not prove the stream's first instant, it begins again, at `begins_at` at the latest.
 
     Args:
-        engine: the ledger database.
-        stream: whose claims.
         now: the organisation's time.
         begins_at: where the stream would begin if it were new; a whole second.
         fence: see `Destination.load`.

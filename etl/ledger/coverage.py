@@ -67,7 +67,6 @@ def coverage(
     Args:
         covered: windows with a receipt.
         begins_at: where the stream starts, or what was loaded of it.
-        now: the time.
     """
     if begins_at >= floor_second(now):
         return

@@ -67,7 +67,6 @@ class LoadHistory:
     """What is known of a window before it is loaded.
 
     Args:
-        stream: whose window it is.
         loads: those of time that overlaps the window, in the order in which they were done.
         asked_at: when the query that is being loaded was created.
     """
@@ -211,7 +210,6 @@ def advice(
     """Whether the lag and the lookbacks fit what was late, in a sentence.
 
     Args:
-        late: what was late.
         new_events: audits that were new in the same time, late or not.
         longest: the longest lookback of the schedules.
         looked_back: how far back loaded time was asked for again in the same time.

@@ -93,11 +93,8 @@ def acquire(
     dead, or if it is this process's own, which could not release it while the database was away.
 
     Args:
-        engine: the ledger database.
-        name: of the lease.
         holder: who takes it; see `processes.this_process`.
         now: this machine's time, used where the database has none.
-        length: for how long.
 
     Raises:
         LeaseHeld: another process holds it; the message says which, since when and until when.
@@ -163,7 +160,6 @@ def holding(
     """Keep an acquired lease during the block, renewed by a thread; release it at the end.
 
     Args:
-        engine: the ledger database.
         lease: what `acquire` gave.
         now: this machine's clock; see `acquire`.
         timing: for how long, and how often, it is renewed.
@@ -228,7 +224,6 @@ class Shared:
         """Hold the lease during the block, with whoever holds it already.
 
         Args:
-            engine: the ledger database.
             take: acquires it; called if no other thread holds it.
 
         Raises:

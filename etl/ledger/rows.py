@@ -62,8 +62,6 @@ def windows_of(
     """Windows with a receipt that end after `after`, by start.
 
     Args:
-        connection: of the caller's transaction.
-        stream: whose windows.
         after: bounds what is read: receipts are kept for years.
         until: they begin by then, if it is given.
         since: their queries were created then or later, if it is given.

@@ -81,10 +81,7 @@ def gather(
     """The status of every stream that is configured or has been run, sorted.
 
     Args:
-        ledger: what was loaded.
-        configured: the streams of the configuration.
         begin: where the configuration lets a new stream start.
-        now: the time.
         organizations: whose streams; those of all if none is named.
     """
     wanted = set(configured)
@@ -162,8 +159,6 @@ def as_json(
     """A stream as `status --json` has it.
 
     Args:
-        found: the stream.
-        days: its days.
         longest: the longest lookback of the schedules.
         next_run: when the daemon next asks.
     """

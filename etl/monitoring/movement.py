@@ -6,11 +6,7 @@ from collections.abc import Callable, Iterator
 
 
 class Movement:
-    """Signs of life of the organisations at work, from any thread.
-
-    Args:
-        monotonic: the clock.
-    """
+    """Signs of life of the organisations at work, from any thread."""
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic

@@ -20,7 +20,6 @@ def due_of(
     """What to ask for now; warnings about it are logged.
 
     Args:
-        app: the configuration at work.
         stream: its lease is held.
         source: its organisation, signed in to.
         lookback: used instead of every schedule's, if given.

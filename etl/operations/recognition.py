@@ -90,7 +90,6 @@ def require_same(name: str, client: str, told: str | None, known: Known | None) 
     """Return if an organisation is what is recorded under its name, if anything is. Pure.
 
     Args:
-        name: in the configuration.
         client: the OAuth client that is configured, and where it asks.
         told: the vendor's id of the organisation of that client; None if it does not tell.
         known: what is recorded.
@@ -249,7 +248,6 @@ def _told(source: AuditSource, *, must_answer: bool) -> str | None:
     """The vendor's id of the organisation; None if it does not answer that question.
 
     Args:
-        source: the organisation.
         must_answer: whether an outage is an error. At the first time it holds up nothing.
     """
     source.sign_in()

@@ -112,8 +112,6 @@ class Asking:
     """Asks one organisation's realtime query, no more often than its share allows.
 
     Args:
-        app: the configuration at work.
-        organization: its name.
         share: see `TailRequest`.
         left_out: told of a service that the realtime query does not know, or refuses, and why; the
             others go on. None if that is an error.

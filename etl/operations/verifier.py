@@ -48,7 +48,6 @@ class Verifier(Generic[Prepared]):
     """A destination that is compared with what it is given. See `Destination`.
 
     Args:
-        destination: the one to compare.
         repair: also load what it is given.
         tell: called with the verdict on each window once that is kept.
         comparison: where the ids are noted; closed with this.

@@ -80,7 +80,6 @@ def split_results(body: bytes, query_id: str, *, first: bool) -> Page:
     A cursor that is absent, null or empty is None: the vendor's sign for the last page.
 
     Args:
-        body: of the answer.
         query_id: whose results were asked for.
         first: whether the first page was. Only that one may lack its list, if it is a page in all
             else: an empty result may be written so.

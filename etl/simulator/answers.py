@@ -47,8 +47,6 @@ def find_positions(
     """Return the positions of the visible audits that the query asks for, in its order.
 
     Args:
-        organization: which is asked.
-        asked: the query.
         services: only these if the query names none; None for all.
         since_ms: no audit is earlier, milliseconds since 1970.
     """

@@ -35,7 +35,6 @@ def event_keys(rng: Random, count: int, start: int, end: int) -> list[int]:
 
     Args:
         rng: the only source of chance.
-        count: how many audits.
         start: seconds since 1970, inside.
         end: seconds since 1970, outside, later than `start`.
     """

@@ -85,7 +85,6 @@ def entries(seed: int, count: int, start: int, end: int, late_share: float) -> I
 
     Args:
         seed: chooses the organisation and what happens in it.
-        count: how many.
         start: seconds since 1970; no audit is earlier.
         end: seconds since 1970; every audit is earlier.
         late_share: how many become visible late, from 0 to 1.

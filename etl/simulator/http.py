@@ -82,10 +82,7 @@ class _Api:
     def guarded(self, name: str, operation: Operation, *, open_to_all: bool = False) -> Endpoint:
         """`operation` for who has a good token and requests left; counted under `name`.
 
-        Args:
-            name: of the operation.
-            operation: what answers.
-            open_to_all: whether it takes no permission.
+        One that is `open_to_all` takes no permission.
         """
 
         async def endpoint(request: Request) -> Response:

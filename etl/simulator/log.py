@@ -68,7 +68,6 @@ class AuditLog:
 
         Args:
             seed: chooses the organisation and what happens in it.
-            count: how many.
             start: with a time zone; no audit is earlier.
             end: with a time zone, later than `start`; every audit is earlier. It may lie in the
                 future: a simulator that runs then goes on producing audits.
@@ -129,10 +128,7 @@ class AuditLog:
     def between(self, start_ms: int, end_ms: int, services: Iterable[str] | None) -> Sequence[int]:
         """Positions of the audits with `start_ms <= time < end_ms`, in order.
 
-        Args:
-            start_ms: milliseconds since 1970.
-            end_ms: milliseconds since 1970.
-            services: only the audits of these; None for all.
+        Times are milliseconds since 1970. Only the audits of `services`; None for all.
         """
         first, last = bisect_left(self._events, start_ms), bisect_left(self._events, end_ms)
         if services is None:

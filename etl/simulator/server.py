@@ -43,8 +43,6 @@ def run(
     """Serve until SIGINT or SIGTERM, then return; must be called in the main thread.
 
     Args:
-        simulator: what to serve.
-        host: the address to listen on.
         port: the port to listen on; 0 takes a free one.
         announce: called once with the base URL when requests are answered.
 

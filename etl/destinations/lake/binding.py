@@ -61,9 +61,7 @@ class Binding:
     """A lake and a ledger that should belong together.
 
     Args:
-        storage: the lake's files.
         engine: the ledger's database, its tables made.
-        now: the clock.
     """
 
     def __init__(self, storage: Storage, engine: sa.Engine, now: Callable[[], datetime]) -> None:

@@ -65,7 +65,6 @@ class Bucket:
     Every method raises `StoreError` if the store refuses, or does not answer in time.
 
     Args:
-        name: of the bucket.
         prefix: taken literally; empty for the whole bucket.
         environment: see `access_to`. obstore itself asks for the credentials of a web identity, of
             a container's or an instance's role.
@@ -197,7 +196,6 @@ class Bucket:
         """Bytes of the object at `path`.
 
         Args:
-            path: of the object.
             start: where they begin.
             length: how many; all of them must be there.
             e_tag: which version of the object; None for any.

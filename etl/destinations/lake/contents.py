@@ -26,7 +26,6 @@ class Contents:
     """The audits in a lake's files.
 
     Args:
-        storage: the files.
         folder: see `FOLDERS`.
     """
 

@@ -91,10 +91,8 @@ class ParquetDestination:
     """A tree of Parquet files, and its ledger in the ledger database. See `Destination`.
 
     Args:
-        storage: the files.
         engine: the ledger database, its tables made.
         partition: `hour`, `day` or `month`.
-        now: the clock.
     """
 
     def __init__(

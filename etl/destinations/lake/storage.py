@@ -75,7 +75,6 @@ class Storage(Protocol):
 
         Args:
             staged: a whole file in `staging`; it is gone afterwards from a local lake.
-            path: where it goes.
             confirm: called last before; if it raises, nothing has changed.
         """
         ...

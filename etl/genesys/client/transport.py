@@ -62,8 +62,6 @@ class Transport:
     Attributes:
         organization: the organisation's name in the configuration.
         endpoints: where it is asked.
-        clock: the time, and pauses.
-        patience: how long to go on.
         exchange: sends and counts.
         budget: what may still be sent this minute.
         tell: is told of each request.
