@@ -11,7 +11,6 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Final, Protocol, Self
 
 import sqlalchemy as sa
@@ -121,12 +120,7 @@ class App:
         gc.set_threshold(GARBAGE_OBJECTS)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._to_close.close()
 
     @property
@@ -192,13 +186,9 @@ class App:
         migration.upgrade(self.engine)
         return before, schema_version(self.engine)
 
-    def dialect(self) -> str:
-        """SQLAlchemy's name for the kind of the ledger database."""
-        return sa.make_url(self.settings.ledger).get_backend_name()
-
     def is_embedded(self) -> bool:
         """Whether the tables are in an SQLite file, which this program makes and migrates."""
-        return self.dialect() == "sqlite"
+        return sa.make_url(self.settings.ledger).get_backend_name() == "sqlite"
 
     def file(self) -> Path:
         """The SQLite file of the ledger, if it is one."""

@@ -16,27 +16,19 @@ _SEARCH = tuple(timedelta(days=days) for days in (1 / 24, 1, 8, 32, 367))
 
 
 class Schedule(Protocol):
-    """A line of `[[schedules]]`; it has a cron line or an interval."""
+    """A line of `[[schedules]]`; it has a cron line or an interval.
 
-    @property
-    def name(self) -> str:
-        """What receipts call it."""
-        ...
+    Attributes:
+        name: what receipts call it.
+        cron: when it fires, in UTC; empty if it has an interval.
+        interval: how often it fires, counted from `EPOCH`; None if it has a cron line.
+        lookback: how much loaded time it asks for again.
+    """
 
-    @property
-    def cron(self) -> str:
-        """When it fires, in UTC; empty if it has an interval."""
-        ...
-
-    @property
-    def interval(self) -> timedelta | None:
-        """How often it fires, counted from `EPOCH`; None if it has a cron line."""
-        ...
-
-    @property
-    def lookback(self) -> timedelta:
-        """How much loaded time it asks for again."""
-        ...
+    name: str
+    cron: str
+    interval: timedelta | None
+    lookback: timedelta
 
 
 def cron_trigger(line: str) -> BaseTrigger:

@@ -4,13 +4,7 @@ from collections.abc import Sequence
 
 import click
 
-from etl.cli.shared import (
-    app_of,
-    common_options,
-    organizations_option,
-    print_json,
-    print_text,
-)
+from etl.cli.shared import app_of, common_options, organizations_option, print_json, print_text
 from etl.operations.check import check
 from etl.plain import plain_lines
 

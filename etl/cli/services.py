@@ -5,13 +5,7 @@ from collections.abc import Sequence
 import click
 
 from etl.app import App
-from etl.cli.shared import (
-    app_of,
-    common_options,
-    organizations_option,
-    print_json,
-    print_table,
-)
+from etl.cli.shared import app_of, common_options, organizations_option, print_json, print_table
 from etl.ledger import service_mapping
 from etl.ledger.service_mapping import KnownAction
 from etl.model import ServiceAction

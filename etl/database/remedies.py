@@ -35,11 +35,7 @@ _TLS: Final = (
 #: Codes of what a user can mend, patterns of what servers say where a failed connection has no
 #: code, and the state in which the command may be run again.
 _MENDED: Final[tuple[tuple[set[object], tuple[str, ...], str], ...]] = (
-    (
-        {"55P03", 1205, sqlite3.SQLITE_BUSY},
-        (),
-        "the other session, which holds a lock, has ended",
-    ),
+    ({"55P03", 1205, sqlite3.SQLITE_BUSY}, (), "the other session, which holds a lock, has ended"),
     (
         {"25006", "42501", 1044, 1142, 1143, 1290, 1792, 1836, sqlite3.SQLITE_READONLY},
         (),
@@ -150,16 +146,8 @@ _MENDED: Final[tuple[tuple[set[object], tuple[str, ...], str], ...]] = (
         "the URL and the PG* variables ask only for what the server offers: correct or leave out "
         "gssencmode, channel_binding, require_auth or sslnegotiation (PGGSSENCMODE and the like)",
     ),
-    (
-        {"53400"},
-        (),
-        "temp_file_limit is larger: raise it for this user, or set it to -1",
-    ),
-    (
-        {1665},
-        (),
-        "the server's binlog_format is MIXED or ROW: set it in its configuration",
-    ),
+    ({"53400"}, (), "temp_file_limit is larger: raise it for this user, or set it to -1"),
+    ({1665}, (), "the server's binlog_format is MIXED or ROW: set it in its configuration"),
     (
         {1071},
         (),
@@ -176,27 +164,15 @@ _MENDED: Final[tuple[tuple[set[object], tuple[str, ...], str], ...]] = (
         "statements may take longer: raise statement_timeout (PostgreSQL), max_statement_time or "
         "max_execution_time (MariaDB, MySQL) for this user, or set it to 0",
     ),
-    (
-        {1153},
-        (),
-        "max_allowed_packet is larger: raise it in the server's configuration",
-    ),
-    (
-        {"3F000"},
-        (),
-        "search_path of this user names a schema that exists",
-    ),
+    ({1153}, (), "max_allowed_packet is larger: raise it in the server's configuration"),
+    ({"3F000"}, (), "search_path of this user names a schema that exists"),
     (
         set(),
         ("unsupported startup parameter",),
         "the URL, PGOPTIONS and the PG* variables hold no such parameter: PgBouncer refuses it; "
         "set it with ALTER ROLE ... SET, or name it in PgBouncer's ignore_startup_parameters",
     ),
-    (
-        set(),
-        ("statement pooling mode",),
-        "PgBouncer has pool_mode session or transaction",
-    ),
+    (set(), ("statement pooling mode",), "PgBouncer has pool_mode session or transaction"),
 )
 
 

@@ -124,7 +124,7 @@ class AuditSource:
         except Refused as error:
             if query_refusals.is_about_service(error, service):
                 raise self._unknown_service(error, service) from error
-            if query_refusals.interval_is_too_long(error):
+            if query_refusals.longest_interval(error) is not None:
                 raise WindowTooLong(
                     f"organisation {self._api.organization}: {error.refusal}; {window} is asked "
                     "for in halves, a max_window as short as that saves the attempts"

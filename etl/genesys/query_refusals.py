@@ -22,11 +22,6 @@ _ABOUT_THE_CLIENT: Final = frozenset(
 )
 
 
-def interval_is_too_long(error: Refused) -> bool:
-    """Whether a query was refused for the length of its interval."""
-    return longest_interval(error) is not None
-
-
 def longest_interval(error: Refused) -> timedelta | None:
     """How long an interval may be, if a query was refused for the length of its own."""
     said = _TOO_LONG.search(error.refusal.message or "")

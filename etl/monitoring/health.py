@@ -168,11 +168,7 @@ def _application(monitor: Monitor) -> Starlette:
         return Response(body, media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
     return Starlette(
-        routes=[
-            Route("/healthz", healthz),
-            Route("/readyz", readyz),
-            Route("/metrics", metrics),
-        ]
+        routes=[Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)]
     )
 
 

@@ -39,13 +39,7 @@ UNANSWERED: Final = "none"
 #: What a stream can fail with.
 EXIT_STATUSES: Final = tuple(
     error.exit_status
-    for error in (
-        SourceBrokePromise,
-        Unavailable,
-        TryAgainLater,
-        NotPermitted,
-        ConfigurationError,
-    )
+    for error in (SourceBrokePromise, Unavailable, TryAgainLater, NotPermitted, ConfigurationError)
 )
 
 _QUERIES: Final = (0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 180.0, 600.0, 1800.0)

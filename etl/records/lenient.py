@@ -178,11 +178,11 @@ def to_json(value: object) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def as_texts(value: object) -> list[str | None] | None:
-    """Any JSON value as a list of texts: a list's elements, else the value alone."""
+def as_texts(value: object) -> tuple[str | None, ...] | None:
+    """Any JSON value as texts: a list's elements, else the value alone."""
     if value is None:
         return None
-    return [as_text(element) for element in (value if isinstance(value, list) else [value])]
+    return tuple(map(as_text, value if isinstance(value, list) else [value]))
 
 
 def as_text_map(value: object) -> dict[str, str | None] | None:

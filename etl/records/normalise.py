@@ -21,7 +21,8 @@ _NO_ACTION: Final = InitiatingAction()
 
 def audit_of(wire: WireAudit, raw: bytes) -> Audit | Reject:
     """The row of a record, or why it cannot be one."""
-    audit_id, instant = wire.id, _instant_of(wire)
+    audit_id = wire.id
+    instant = lenient.as_instant(wire.event_date) or lenient.as_instant(wire.event_time)
     reason = _flaw(audit_id, instant)
     if reason or audit_id is None or instant is None:
         return Reject(reason or "the record has no id or time", raw)
@@ -74,10 +75,6 @@ def _flaw(audit_id: str | None, instant: datetime | None) -> str | None:
     return None
 
 
-def _instant_of(wire: WireAudit) -> datetime | None:
-    return lenient.as_instant(wire.event_date) or lenient.as_instant(wire.event_time)
-
-
 def _utc_milliseconds(instant: datetime) -> datetime:
-    utc = instant.astimezone(UTC) if instant.tzinfo else instant.replace(tzinfo=UTC)
+    utc = instant.astimezone(UTC)
     return utc.replace(microsecond=utc.microsecond // 1000 * 1000)

@@ -89,7 +89,7 @@ def wire_of(members: dict[str, Any]) -> WireAudit:
         message=_message(get("message")),
         initiating_action=_initiating_action(get("initiatingAction")),
         transaction_initiator=lenient.as_flag(get("transactionInitiator")),
-        remote_ip=_texts(get("remoteIp")),
+        remote_ip=lenient.as_texts(get("remoteIp")),
         context=lenient.as_text_map(get("context")),
         property_changes=tuple(map(_property_change, _listed(get("propertyChanges")))),
         entity_changes=tuple(map(_entity_change, _listed(get("entityChanges")))),
@@ -104,11 +104,6 @@ def _listed(value: object) -> list[Any]:
     if value is None:
         return []
     return value if isinstance(value, list) else [value]
-
-
-def _texts(value: object) -> tuple[str | None, ...] | None:
-    texts = lenient.as_texts(value)
-    return None if texts is None else tuple(texts)
 
 
 def _members(value: object, alone: str) -> dict[str, Any]:
@@ -145,8 +140,8 @@ def _property_change(value: object) -> PropertyChange:
     members = _members(value, "property")
     return PropertyChange(
         property=lenient.as_text(members.get("property")),
-        old_values=_texts(members.get("oldValues")),
-        new_values=_texts(members.get("newValues")),
+        old_values=lenient.as_texts(members.get("oldValues")),
+        new_values=lenient.as_texts(members.get("newValues")),
     )
 
 
@@ -156,6 +151,6 @@ def _entity_change(value: object) -> EntityChange:
         entity_type=lenient.as_text(members.get("entityType")),
         entity_id=lenient.as_text(members.get("entityId")),
         entity_name=lenient.as_text(members.get("entityName")),
-        old_values=_texts(members.get("oldValues")),
-        new_values=_texts(members.get("newValues")),
+        old_values=lenient.as_texts(members.get("oldValues")),
+        new_values=lenient.as_texts(members.get("newValues")),
     )

@@ -54,11 +54,6 @@ def _without_values(_logger: WrappedLogger, _method: str, line: EventDict) -> Ev
     return line
 
 
-class _Frames:
-    def __call__(self, exc_info: ExcInfo) -> str:
-        return traceback_of(exc_info[1])
-
-
 def _write_frames(to: TextIO, found: ExcInfo) -> None:
     to.write(traceback_of(found[1]))
 
@@ -86,7 +81,7 @@ _ENRICHED: Final[list[Processor]] = [
 ]
 # No traceback shows what variables held, nor what an error quotes: both renderers' own would.
 _PIPED: Final[list[Processor]] = [
-    structlog.processors.ExceptionRenderer(_Frames()),
+    structlog.processors.ExceptionRenderer(lambda found: traceback_of(found[1])),
     structlog.processors.JSONRenderer(),
 ]
 _ON_TERMINAL: Final[list[Processor]] = [

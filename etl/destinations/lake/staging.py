@@ -17,7 +17,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from types import TracebackType
 from typing import Final, NamedTuple, Self
 from uuid import uuid4
 
@@ -102,12 +101,7 @@ class Staging:
             ) from error
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._growing is not None:
             self._growing.file.abandon()
         self._remove()

@@ -100,7 +100,7 @@ class Budget:
             if self._remaining is not None:
                 # Answers may overtake each other, and do not count what is still under way.
                 left = min(left, self._remaining)
-            self._set(left, reset, now)
+            self._remaining, self._resets_at = left, now + reset
 
     def refused(self, seconds: float) -> None:
         """Let no thread send anything for `seconds`: one of them was told so.
@@ -135,7 +135,3 @@ class Budget:
             self._remaining = self._resets_at = None
         if self._refused_until is not None and now >= self._refused_until:
             self._refused_until = None
-
-    def _set(self, remaining: int, seconds: float, now: float) -> None:
-        self._remaining = remaining
-        self._resets_at = now + seconds
