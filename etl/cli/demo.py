@@ -4,8 +4,6 @@ import sqlite3
 import sys
 import tempfile
 import threading
-from collections import Counter
-from collections.abc import Mapping
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
@@ -17,8 +15,6 @@ from etl.app import App, clock
 from etl.cli.progress import receipt_line
 from etl.cli.shared import print_table
 from etl.config import load
-from etl.errors import AuditEtlError
-from etl.model import Receipt
 from etl.operations import export
 from etl.operations.streams import Failure
 from etl.simulator import CLIENT_ID, CLIENT_SECRET, AuditLog, Simulator
@@ -69,7 +65,8 @@ def demo_command(*, audits: int, directory: Path | None) -> int:
             click.echo(f"   a simulated organisation answers at {url}")
             click.echo(f"2. Exporting into {path}")
             status = _export(path, url)
-            _tell_requests(simulator.requests)
+            counts = [f"{n} {name.replace('_', ' ')}" for name, n in simulator.requests.items()]
+            click.echo(f"   requests by operation: {', '.join(counts)}")
             click.echo("3. Exporting again: nothing is stored twice")
             status = status or _export(path, url)
     if status == 0:
@@ -88,23 +85,10 @@ def _export(path: Path, url: str) -> int:
     with App(load(None, variables), stop=threading.Event()) as app:
         for outcome in export.run(app):
             if isinstance(outcome, Failure):
-                return _failed(outcome.error)
-            _tell(outcome)
+                click.echo(f"audit-etl: {outcome.error}", err=True)
+                return outcome.error.exit_status
+            click.echo(f"   {receipt_line(outcome)}")
     return 0
-
-
-def _failed(error: AuditEtlError) -> int:
-    click.echo(f"audit-etl: {error}", err=True)
-    return error.exit_status
-
-
-def _tell(receipt: Receipt) -> None:
-    click.echo(f"   {receipt_line(receipt)}")
-
-
-def _tell_requests(requests: Counter[str]) -> None:
-    counted = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in requests.items())
-    click.echo(f"   requests by operation: {counted}")
 
 
 def _look(path: Path, made: int) -> None:
@@ -122,7 +106,7 @@ def _look(path: Path, made: int) -> None:
             cursor = database.execute(select)
             headers = [column[0] for column in cursor.description]
             print_table(headers, [[_short(cell) for cell in row] for row in cursor])
-    for line in _next_steps(path, dict(_QUESTIONS)):
+    for line in _next_steps(path):
         click.echo(line)
 
 
@@ -131,8 +115,8 @@ def _short(cell: object) -> str:
     return text if len(text) <= 40 else f"{text[:39]}…"
 
 
-def _next_steps(path: Path, questions: Mapping[str, str]) -> list[str]:
-    select = next(iter(questions.values()))
+def _next_steps(path: Path) -> list[str]:
+    _, select = _QUESTIONS[0]
     command = sys.argv[0] if Path(sys.argv[0]).name == "audit-etl" else "python -m etl"
     destination = f"AUDIT_ETL_DESTINATION=sqlite:///{path.absolute()}"
     return [

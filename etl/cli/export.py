@@ -1,6 +1,6 @@
 """`run` and `backfill`."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -21,7 +21,7 @@ from etl.ledger.rows import key_of, picked, window_key
 from etl.model import Receipt
 from etl.operations import export, selection
 from etl.operations.selection import Planned
-from etl.operations.streams import Failure
+from etl.operations.streams import Failure, Outcome
 from etl.wire import RATE_PER_MINUTE
 
 #: What is told of a receipt.
@@ -119,26 +119,30 @@ def backfill_command(
 
 def _report(outcomes: Iterable[Receipt | Failure], shown: Display, as_json: bool) -> int:
     """Show outcomes as they come, then the sum; give the exit status of the first failure."""
-    receipts: list[Receipt] = []
-    failures: list[Failure] = []
-    for outcome in outcomes:
-        if isinstance(outcome, Receipt):
-            receipts.append(outcome)
-            shown.loaded(outcome)
-        else:
-            failures.append(outcome)
-            shown.failed(str(outcome.stream), str(outcome.error))
-    shown.close()
+    receipts, failures = gathered(outcomes, shown, lambda receipt: receipt)
     if as_json:
-        print_json(
-            {
-                "receipts": [_receipt(receipt) for receipt in receipts],
-                "failures": failures_as_json(failures),
-            }
-        )
+        found = [_receipt(receipt) for receipt in receipts]
+        print_json({"receipts": found, "failures": failures_as_json(failures)})
     else:
         print_text(_sum(receipts, failures))
     return failures[0].error.exit_status if failures else 0
+
+
+def gathered(
+    outcomes: Iterable[Outcome | Failure], shown: Display, receipt_of: Callable[[Outcome], Receipt]
+) -> tuple[list[Outcome], list[Failure]]:
+    """Show outcomes as they come; give them all, those of streams that failed apart."""
+    done: list[Outcome] = []
+    failures: list[Failure] = []
+    for outcome in outcomes:
+        if isinstance(outcome, Failure):
+            failures.append(outcome)
+            shown.failed(str(outcome.stream), str(outcome.error))
+        else:
+            done.append(outcome)
+            shown.loaded(receipt_of(outcome))
+    shown.close()
+    return done, failures
 
 
 def failures_as_json(failures: Sequence[Failure]) -> list[dict[str, object]]:

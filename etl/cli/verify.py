@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 import click
 
-from etl.cli.export import failures_as_json
+from etl.cli.export import failures_as_json, gathered
 from etl.cli.progress import Display, display
 from etl.cli.shared import (
     Duration,
@@ -73,16 +73,7 @@ def verify_command(
 
 def _report(outcomes: Iterable[Verdict | Failure], shown: Display, as_json: bool) -> int:
     """Show verdicts as they come, then the differences; give the exit status."""
-    verdicts: list[Verdict] = []
-    failures: list[Failure] = []
-    for outcome in outcomes:
-        if isinstance(outcome, Verdict):
-            verdicts.append(outcome)
-            shown.loaded(outcome.receipt)
-        else:
-            failures.append(outcome)
-            shown.failed(str(outcome.stream), str(outcome.error))
-    shown.close()
+    verdicts, failures = gathered(outcomes, shown, lambda verdict: verdict.receipt)
     if as_json:
         windows = [_as_json(verdict) for verdict in verdicts]
         print_json({"windows": windows, "failures": failures_as_json(failures)})
