@@ -8,7 +8,7 @@ seconds and an audit belongs to exactly one of two neighbours.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -141,19 +141,12 @@ def without(spans: Iterable[Window], taken: Iterable[Window]) -> list[Window]:
     return [part for span in spans for part in gaps(held, span)]
 
 
-def by_density(
-    span: Window, density: Callable[[], float | None], longest: timedelta
-) -> Iterator[Window]:
-    """Windows that tile `span` in order, each one query's; see `piece_for` and `first_piece`.
-
-    Args:
-        density: is asked before each of them.
-        longest: the configured `max_window`.
-    """
+def by_density(span: Window, density: float | None, longest: timedelta) -> Iterator[Window]:
+    """Windows that tile `span` in order, each one query's; see `piece_for` and `first_piece`."""
     start = span.start
     while start < span.end:
         rest = Window(start, span.end)
-        window = first_piece(rest, piece_for(density(), longest), longest)
+        window = first_piece(rest, piece_for(density, longest), longest)
         yield window
         start = window.end
 

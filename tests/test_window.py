@@ -81,7 +81,7 @@ def test_the_first_piece_is_a_start_of_its_span_of_about_that_length(
 def test_the_windows_of_queries_tile_their_span(
     span: Window, density: float, longest: timedelta
 ) -> None:
-    windows = list(itertools.islice(by_density(span, lambda: density, longest), 100))
+    windows = list(itertools.islice(by_density(span, density, longest), 100))
 
     assert windows[0].start == span.start
     assert all(a.end == b.start for a, b in itertools.pairwise(windows))

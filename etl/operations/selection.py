@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from etl.app import App
 from etl.due import horizon
@@ -95,14 +95,13 @@ def plan(app: App, span: Window, streams: Sequence[Stream]) -> list[Planned]:
     """
     for organization in app.settings.organizations:
         warnings.warn_of_retention(app, organization, span)
-    readable = app.has_tables()
-    return [
-        planned
-        for stream in streams
-        for planned in _planned(
-            stream, span, app.ledger.density(stream) if readable else None, app.settings.max_window
-        )
-    ]
+    readable, found = app.has_tables(), list[Planned]()
+    for stream in streams:
+        density = app.ledger.density(stream) if readable else None
+        for window in by_density(span, density, app.settings.max_window):
+            events = None if density is None else round(density * window.length.total_seconds())
+            found.append(Planned(stream, window, events, least_requests(events or 0)))
+    return found
 
 
 def minutes_of(planned: Iterable[Planned]) -> int:
@@ -114,14 +113,6 @@ def minutes_of(planned: Iterable[Planned]) -> int:
     for plan in planned:
         requests[plan.stream.organization] += plan.requests
     return -(-max(requests.values(), default=0) // RATE_PER_MINUTE)
-
-
-def _planned(
-    stream: Stream, span: Window, density: float | None, longest: timedelta
-) -> Iterator[Planned]:
-    for window in by_density(span, lambda: density, longest):
-        events = None if density is None else round(density * window.length.total_seconds())
-        yield Planned(stream, window, events, least_requests(events or 0))
 
 
 def reachable(app: App, streams: Iterable[Stream]) -> Iterator[AuditSource]:

@@ -149,7 +149,7 @@ def test_a_piped_run_logs_each_window_once_and_all_that_befalls_it_with_its_fiel
     assert result.returncode == 0
     windows = re.findall(r"^default/\*  (\S+)/(\S+)  \d+ audits, ", result.stdout, re.MULTILINE)
     span = Window(*map(datetime.fromisoformat, (windows[0][0], windows[-1][1])))
-    asked = [str(window) for window in by_density(span, lambda: None, timedelta(hours=12))]
+    asked = [str(window) for window in by_density(span, None, timedelta(hours=12))]
     assert ["/".join(window) for window in windows] == asked
     assert len(loaded) == len(windows)
     assert befell
