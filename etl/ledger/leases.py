@@ -140,11 +140,6 @@ def _time(connection: sa.Connection, ours: datetime) -> datetime:
     return ours if query is None else read_time(connection.exec_driver_sql(query).scalar_one())
 
 
-def release(engine: sa.Engine, lease: Lease, now: datetime) -> None:
-    """Let the next process have the lease at once; nothing happens if it is no longer ours."""
-    renew(engine, lease, now, timedelta(0))
-
-
 def forget(connection: sa.Connection, name: str) -> None:
     """Drop the lease, as if nobody had ever taken it."""
     connection.execute(sa.delete(leases).where(leases.c.name == name))
@@ -186,9 +181,12 @@ def holding(
 
 
 def give_back(engine: sa.Engine, lease: Lease, now: datetime) -> None:
-    """Release a lease; if the database is away, it expires, and what ended the block is told."""
+    """Let the next process have the lease at once; nothing happens if it is no longer ours.
+
+    If the database is away, it expires, and what ended the block is told.
+    """
     try:
-        release(engine, lease, now)
+        renew(engine, lease, now, timedelta(0))
     except DestinationUnavailable as error:
         _LOG.warning("%s is not released, it ends by itself: %s", lease.name, error)
 

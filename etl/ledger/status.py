@@ -1,13 +1,13 @@
 """What the ledger says of each stream: how far it is sure, and what is missing."""
 
-from collections.abc import Collection, Iterable
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Final
 
 from etl.ledger import claims, figures, lateness, verifications
 from etl.ledger.coverage import Days
-from etl.ledger.figures import Cost
 from etl.ledger.gaps import gaps_of
 from etl.ledger.lateness import LateArrivals
 from etl.ledger.receipts import Ledger
@@ -68,7 +68,7 @@ class StreamStatus:
     early_unconfirmed: int
     requests: int
     least_requests: int
-    requests_a_day: dict[date, int]
+    requests_a_day: Mapping[date, int]
 
 
 def gather(
@@ -114,8 +114,12 @@ def _status(ledger: Ledger, stream: Stream, begin: datetime | None, now: datetim
     """One stream's status; `begin` is None if the configuration does not name it."""
     watermark, claimed = ledger.watermark(stream), claims.claimed_until(ledger.engine, stream)
     since = (now - LATE_SINCE).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    costs = figures.costs(ledger.engine, stream, _month_before(now))
+    month = (now - 30 * _DAY).replace(hour=0, minute=0, second=0, microsecond=0)
+    costs = figures.costs(ledger.engine, stream, month)
     of_a_day = [cost for cost in costs if cost.loaded_at >= now - _DAY]
+    requests_a_day = Counter[date]()
+    for cost in costs:
+        requests_a_day[cost.loaded_at.date()] += cost.requests
     return StreamStatus(
         stream=stream,
         configured=begin is not None,
@@ -132,21 +136,8 @@ def _status(ledger: Ledger, stream: Stream, begin: datetime | None, now: datetim
         early_unconfirmed=_unconfirmed(ledger, stream, watermark),
         requests=sum(cost.requests for cost in of_a_day),
         least_requests=sum(cost.least for cost in of_a_day),
-        requests_a_day=_by_day(costs),
+        requests_a_day=requests_a_day,
     )
-
-
-def _month_before(now: datetime) -> datetime:
-    """The midnight that begins the first of the last 31 days."""
-    return (now - 30 * _DAY).replace(hour=0, minute=0, second=0, microsecond=0)
-
-
-def _by_day(costs: Iterable[Cost]) -> dict[date, int]:
-    days: dict[date, int] = {}
-    for cost in costs:
-        day = cost.loaded_at.date()
-        days[day] = days.get(day, 0) + cost.requests
-    return days
 
 
 def _unconfirmed(ledger: Ledger, stream: Stream, watermark: Watermark | None) -> int:
@@ -192,11 +183,7 @@ def as_json(
 
 def backfilled_as_json(stream: Stream, windows: Iterable[Window]) -> dict[str, object]:
     """What `backfilled` gives of a stream, as `status --json` has it."""
-    return {
-        "organization": stream.organization,
-        "service": stream.name,
-        "spans": _spans(windows),
-    }
+    return {"organization": stream.organization, "service": stream.name, "spans": _spans(windows)}
 
 
 def _spans(windows: Iterable[Window]) -> list[dict[str, datetime]]:

@@ -17,7 +17,7 @@ from etl.database.engine import open_engine
 from etl.database.schema import leases
 from etl.database.transactions import transact
 from etl.errors import LeaseHeld
-from etl.ledger.leases import LEASE_TIMING, LeaseTiming, acquire, holding, release, renew
+from etl.ledger.leases import LEASE_TIMING, LeaseTiming, acquire, give_back, holding, renew
 from etl.ledger.processes import this_process
 from etl.window import iso_utc
 from tests.support.daemons import until
@@ -66,7 +66,7 @@ def test_an_expired_lease_that_nobody_took_is_still_good(engine: sa.Engine) -> N
 
 
 def test_a_released_lease_can_be_had_at_once(engine: sa.Engine) -> None:
-    release(engine, acquire(engine, "default/*", OTHER, BEGIN), BEGIN)
+    give_back(engine, acquire(engine, "default/*", OTHER, BEGIN), BEGIN)
 
     assert acquire(engine, "default/*", this_process(), BEGIN).token == 2
 
@@ -224,7 +224,7 @@ def test_a_lease_that_was_lost_does_not_keep_its_new_holder_s(engine: sa.Engine)
     taken = times(engine)
 
     assert not renew(engine, first, BEGIN, 9 * LEASE)
-    release(engine, first, BEGIN)
+    give_back(engine, first, BEGIN)
     assert times(engine) == taken
 
 

@@ -439,7 +439,7 @@ def test_the_second_writer_is_told_who_the_first_is(place: Place) -> None:
                 **place.variables,
             )
             refused = [audit_etl("run", env=env), audit_etl("backfill", "--from", "1d", env=env)]
-            leases.release(engine, held, now)
+            leases.give_back(engine, held, now)
             done = audit_etl("run", env=env)
 
     for result in refused:
