@@ -63,10 +63,7 @@ class Contents:
         days: Counter[date] = Counter()
         with translated(self._storage):
             for path in self._storage.files():
-                held = span_of(path)
-                if organization_of(path) == stream.organization and (
-                    held.start < span.end and span.start < held.end
-                ):
+                if organization_of(path) == stream.organization and span_of(path).overlaps(span):
                     for table in self._published(path, ["event_date", "service_name"]):
                         days.update(_days_of(table, stream, span))
         return days

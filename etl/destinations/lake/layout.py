@@ -67,18 +67,14 @@ def require_partition(paths: Iterable[str], partition: str) -> None:
         ConfigurationError: a file is not, so the same audit would land in a second file.
     """
     for path in paths:
-        found = _partition_of(path)
+        folders = _folders(path)
+        found = next((name for name in ("month", "hour") if name in folders), "day")
         if found != partition:
             raise ConfigurationError(
                 f"the lake is partitioned by {found} ({path}), the setting partition says "
                 f'{partition}: set partition = "{found}", or name an empty folder as destination '
                 "and backfill it"
             )
-
-
-def _partition_of(path: str) -> str:
-    folders = _folders(path)
-    return next((name for name in ("month", "hour") if name in folders), "day")
 
 
 def _folders(path: str) -> dict[str, str]:

@@ -103,10 +103,7 @@ class LocalStorage:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Hold the lock of that file in the block; the system frees it when the process ends.
-
-    Threads of this process wait for each other: each publishes for another organisation.
-    """
+    """Hold the lock of that file in the block; the system frees it when the process ends."""
     with _LOCKED:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
