@@ -13,7 +13,7 @@ from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from etl.agenda import AGAIN_MAX, HALVES_MAX, Agenda, Parts
 from etl.answers import Answer, expected_answer, warn_of
@@ -21,6 +21,7 @@ from etl.errors import AuditTooLarge, SourceBrokePromise, SourceUnavailable, Win
 from etl.in_flight import Concurrency, InFlightQuery, about_window
 from etl.job import Job, PageProgress
 from etl.ledger import queries
+from etl.ledger.rows import picked
 from etl.losses import Failed, Losses
 from etl.model import FailedWindow, OpenQuery, PendingReceipt, Receipt
 from etl.prefetch import Prefetched
@@ -29,6 +30,9 @@ from etl.telemetry.context import carrying
 from etl.window import Window, gaps, last_piece, piece_for
 
 _LOG = logging.getLogger(__name__)
+
+#: What the log tells of a receipt.
+_FIGURES: Final = ("events", "new_events", "rejects", "requests")
 
 
 def catch_up(
@@ -196,18 +200,9 @@ def _attempt(job: Job, in_flight: InFlightQuery, *, doubting: bool = True) -> Re
                 raise
             _LOG.warning("%s %s: %s", job.stream, in_flight.window, error)
             return failed
-        _LOG.info("window loaded", extra=_figures(receipt))
+        seconds = round((receipt.loaded_at - receipt.started_at).total_seconds(), 3)
+        _LOG.info("window loaded", extra=picked(receipt, *_FIGURES) | {"seconds": seconds})
         return receipt
-
-
-def _figures(receipt: Receipt) -> dict[str, object]:
-    return {
-        "events": receipt.events,
-        "new_events": receipt.new_events,
-        "rejects": receipt.rejects,
-        "requests": receipt.requests,
-        "seconds": round((receipt.loaded_at - receipt.started_at).total_seconds(), 3),
-    }
 
 
 def _load(job: Job, in_flight: InFlightQuery, *, doubting: bool) -> Receipt:

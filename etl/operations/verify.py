@@ -68,12 +68,8 @@ def _verdicts(job: Job, span: Window, found: deque[Verdict]) -> Iterator[Verdict
             raise
         failure = f". Besides, {error}"
     if unshown:
-        raise SourceBrokePromise(f"{job.stream}: {_unshown_text(unshown)}{failure}")
-
-
-def _unshown_text(unshown: int) -> str:
-    return (
-        f"the organisation does not show {unshown} audits that it showed before, though it was "
-        "asked twice. They stay in the destination, --json names them as extra: ask Genesys about "
-        "them"
-    )
+        raise SourceBrokePromise(
+            f"{job.stream}: the organisation does not show {unshown} audits that it showed before, "
+            "though it was asked twice. They stay in the destination, --json names them as extra: "
+            f"ask Genesys about them{failure}"
+        )
