@@ -192,7 +192,8 @@ class Settings(BaseModel):
                 nearest = get_close_matches(name, self.organizations, n=1)
                 hint = f"did you mean {nearest[0]}? Or one of: " if nearest else "there are: "
                 raise UsageError(
-                    f"--organization: there is no organisation {name!r} in the configuration; {hint}{known}"
+                    f"--organization: there is no organisation {name!r} in the configuration; "
+                    f"{hint}{known}"
                 )
         if not names:
             return self

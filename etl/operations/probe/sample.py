@@ -78,7 +78,7 @@ def _failure(error: QueryFailed | Refused) -> Finding:
         return finding(
             "all services", False, seen, "name the services: organizations.NAME.services"
         )
-    if query_refusals.interval_is_too_long(error):
+    if query_refusals.longest_interval(error) is not None:
         return finding("interval length", False, f"1d was refused, {seen}", "please report it")
     return finding("queries", None, seen)
 
