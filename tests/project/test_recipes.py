@@ -24,7 +24,7 @@ from tests.fixtures.organization import BEGIN, audits_of
 from tests.support import database_servers as servers
 from tests.support.commands import audit_etl, environment
 from tests.support.daemons import until
-from tests.support.external_programs import program
+from tests.support.external_programs import lacking, program
 
 OPERATING = (TOP / "docs" / "operating.md").read_text()
 QUESTIONS = (TOP / "docs" / "questions.md").read_text()
@@ -171,6 +171,27 @@ def test_the_shell_completes_commands(machine: Machine) -> None:
     machine.run(blocks("Shell completion")[0])
     asked = "COMP_WORDS=(audit-etl sta); COMP_CWORD=1; _audit_etl_completion audit-etl"
     machine.run(f'. ./audit-etl-complete.bash; {asked}; [ "${{COMPREPLY[*]}}" = status ]')
+
+
+def test_the_settings_of_mysql_are_ones_that_it_has(mariadb_server: str) -> None:
+    [block] = blocks("MySQL and MariaDB", language="ini")
+    engine = sa.create_engine(mariadb_server)
+    with engine.connect() as connection:
+        for name in re.findall(r"^(\w+) = ", block, re.M):
+            shown = connection.execute(sa.text("SHOW VARIABLES LIKE :name"), {"name": name}).all()
+            assert len(shown) == 1, name
+    engine.dispose()
+
+
+def test_a_proxy_and_a_ca_leave_this_machine_alone(machine: Machine) -> None:
+    if not Path("/etc/ssl/certs/ca-certificates.crt").exists():
+        lacking("no /etc/ssl/certs/ca-certificates.crt (Debian's package ca-certificates has it)")
+    [block] = blocks("A proxy, or a CA of your own")
+    machine.env["AUDIT_ETL_DESTINATION"] = f"sqlite:///{machine.folder}/audits.db"
+
+    machine.run(f"{block}\naudit-etl check > told 2>&1\naudit-etl run >> told 2>&1")
+
+    assert "password" not in (machine.folder / "told").read_text()
 
 
 @pytest.mark.slow
