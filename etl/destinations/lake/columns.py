@@ -30,7 +30,7 @@ _SHAPES: Final = {
     schema.TEXT_MAP[schema.SHAPE]: pa.map_(pa.string(), pa.string()),
 }
 #: What a child row says of its parent, which its place in the parent says already.
-_OF_PARENT: Final = {"organization", "event_id", "position"}
+OF_PARENT: Final = {"organization", "event_id", "position"}
 #: The version of the columns, in each file's metadata.
 VERSION_KEY: Final = b"audit_etl.columns"
 VERSION: Final = 1
@@ -56,7 +56,7 @@ def _fields(table: sa.Table, without: set[str]) -> list[pa.Field]:
 
 
 def _changes(table: sa.Table) -> pa.DataType:
-    return pa.list_(pa.struct(_fields(table, _OF_PARENT)))
+    return pa.list_(pa.struct(_fields(table, OF_PARENT)))
 
 
 PROPERTY_CHANGES: Final = "property_changes"
@@ -92,24 +92,14 @@ class _Wanted(NamedTuple):
 
 
 class _Plan(NamedTuple):
-    """A column to be made.
-
-    Attributes:
-        wanted: the arrays that it takes.
-        column: makes it of them.
-    """
+    """A column to be made: the arrays that it takes, and what makes it of them."""
 
     wanted: Sequence[_Wanted]
     column: Callable[..., pa.Array]
 
 
 class _Making(NamedTuple):
-    """How a column is made of objects that have a value for it each; looked up once.
-
-    Attributes:
-        places: of its values among all values of the objects.
-        plan: of its values and the type.
-    """
+    """How a column is made of its values, and their places among all values of the objects."""
 
     places: slice
     kind: pa.DataType
@@ -268,10 +258,7 @@ def lacking(columns: pa.Schema) -> list[str]:
 
 
 def conformed(table: pa.Table) -> pa.Table:
-    """A table of an older file with today's columns.
-
-    A column that it lacks is null.
-    """
+    """A table of an older file with today's columns; one that it lacks is null."""
     if table.schema.equals(COLUMNS):
         return table
     arrays = [

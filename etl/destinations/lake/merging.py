@@ -4,6 +4,7 @@ Every source gives tables that are sorted by `columns.KEY` within and among each
 with one key, that of the source which comes first in the list stays.
 """
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import NamedTuple
@@ -61,7 +62,7 @@ class _Head:
     def __init__(self, rank: int, tables: Iterator[pa.Table]) -> None:
         self.rank = rank
         self._tables = tables
-        self._rows: pa.Table | None = None
+        self._rows: pa.Table = None
 
     def filled(self) -> bool:
         """Whether the source has another row; it has been read as far as that takes."""
@@ -74,30 +75,17 @@ class _Head:
     @property
     def last(self) -> Key:
         """The greatest key that was read."""
-        rows = self._table
-        return key_of(rows, rows.num_rows - 1)
+        return key_of(self._rows, self._rows.num_rows - 1)
 
     def take(self, bound: Key) -> pa.Table:
         """Give up every row that was read and is not greater than `bound`."""
-        rows = self._table
+        rows = self._rows
         if self.last <= bound:
             self._rows = None
             return rows
-        low, high = 0, rows.num_rows
-        while low < high:
-            middle = (low + high) // 2
-            if key_of(rows, middle) <= bound:
-                low = middle + 1
-            else:
-                high = middle
-        self._rows = rows.slice(low)
-        return rows.slice(0, low)
-
-    @property
-    def _table(self) -> pa.Table:
-        if self._rows is None:
-            raise ValueError("nothing was read yet")
-        return self._rows
+        number = bisect_right(range(rows.num_rows), bound, key=lambda row: key_of(rows, row))
+        self._rows = rows.slice(number)
+        return rows.slice(0, number)
 
 
 def key_of(rows: pa.Table, number: int) -> Key:

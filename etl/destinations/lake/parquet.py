@@ -12,9 +12,8 @@ A lake has one writer: whoever loads holds its lease, and confirms it before eac
 """
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import date
 from functools import partial
 from itertools import groupby
 from operator import attrgetter
@@ -44,7 +43,7 @@ from etl.errors import AuditTooLarge
 from etl.ledger import lateness
 from etl.ledger.lateness import NOTHING, Arrived, LoadHistory, warn_of_loss
 from etl.ledger.receipts import Ledger, record
-from etl.model import PendingReceipt, Receipt, Stream
+from etl.model import PendingReceipt, Receipt
 from etl.records import Audit, Batch, Reject
 from etl.sizes import Sizes
 from etl.window import Window
@@ -87,7 +86,7 @@ class _Published:
         self.arrived |= new.arrived
 
 
-class ParquetDestination:
+class ParquetDestination(Contents):
     """A tree of Parquet files, and its ledger in the ledger database. See `Destination`.
 
     Args:
@@ -98,14 +97,12 @@ class ParquetDestination:
     def __init__(
         self, storage: Storage, engine: sa.Engine, partition: str, now: Clock, sizes: Sizes
     ) -> None:
+        super().__init__(storage, FOLDERS[partition], sizes)
         self.ledger = Ledger(engine)
-        self._storage = storage
         self._engine = engine
         self._sizes = sizes
         self._inserter = Inserter(engine.dialect, sizes)
-        self._folder = FOLDERS[partition]
         self._now = now
-        self._contents = Contents(storage, self._folder, sizes)
         self._binding = Binding(storage, engine, now)
 
     def prepared(self, batch: Batch) -> Columns:
@@ -153,21 +150,9 @@ class ParquetDestination:
         warn_of_loss(pending.stream, pending.window, done.arrived.restored)
         return receipt
 
-    def held(self, organization: str, window: Window, service: str | None) -> Iterator[Held]:
-        """See `Destination.held`."""
-        return self._contents.held(organization, window, service)
-
-    def count(self, stream: Stream, span: Window) -> int:
-        """See `Destination.count`."""
-        return self._contents.count(stream, span)
-
     def look_up(self, organization: str, window: Window, ids: Iterable[str]) -> Iterator[Held]:  # noqa: ARG002 - all of the window are as quick
         """See `Destination.look_up`."""
         yield from self.held(organization, window, None)
-
-    def audits_a_day(self, stream: Stream, span: Window) -> Mapping[date, int]:
-        """See `Destination.audits_a_day`."""
-        return self._contents.audits_a_day(stream, span)
 
     def close(self) -> None:
         """See `Destination.close`."""
@@ -244,8 +229,7 @@ class ParquetDestination:
             for rows in new_rows(runs, there):
                 tally.add(rows)
             if tally.count:
-                tables = read(there, self._sizes.read_rows, self._sizes.read_bytes)
-                held = Source(map(conformed, tables))
+                held = Source(map(conformed, read(there, *self._piece)))
                 write(file, merged([held, *(run.source() for run in runs)]), self._sizes)
         return tally.new(file)
 
@@ -266,16 +250,13 @@ class ParquetDestination:
             for partition in staging.partitions:
                 new = merges.result(partition)
                 self._tell_new(pending, staging.runs(partition), partition)
-                if new.count and not done.generation:
-                    done.generation = self._binding.advance(staging, fence)
-                self._publish(new, path_of(pending.stream.organization, partition), fence)
+                if new.count:
+                    done.generation = done.generation or self._binding.advance(staging, fence)
+                    path = path_of(pending.stream.organization, partition)
+                    self._storage.publish(new.file, path, lambda: self._binding.confirm(fence))
+                    new.file.unlink(missing_ok=True)
                 done.add(new)
         return done
-
-    def _publish(self, new: "New", path: str, fence: Fence) -> None:
-        if new.count:
-            self._storage.publish(new.file, path, lambda: self._binding.confirm(fence))
-            new.file.unlink(missing_ok=True)
 
 
 def _by_partition(audits: Sequence[Audit], rows: pa.Table, folder: str) -> Iterator[Part]:

@@ -19,7 +19,13 @@ import pyarrow.dataset as ds
 import sqlalchemy as sa
 
 from etl.database import schema
-from etl.destinations.lake.columns import COLUMNS, ENTITY_CHANGES, PROPERTY_CHANGES, lacking
+from etl.destinations.lake.columns import (
+    COLUMNS,
+    ENTITY_CHANGES,
+    OF_PARENT,
+    PROPERTY_CHANGES,
+    lacking,
+)
 from etl.destinations.lake.layout import organization_of, span_of
 from etl.destinations.lake.storage import Storage, of_one_version, published, translated
 from etl.errors import ConfigurationError, DestinationUnavailable, UsageError
@@ -104,7 +110,8 @@ def _prepare(connection: "duckdb.DuckDBPyConnection", lake: ds.Dataset, spill: s
 
 
 def _make_views(connection: "duckdb.DuckDBPyConnection") -> None:
-    events = f"SELECT {_event_columns()} FROM lake"  # noqa: S608 - our own names
+    columns = ", ".join(_shown(column, column.name) for column in schema.audit_events.c)
+    events = f"SELECT {columns} FROM lake"  # noqa: S608 - our own names
     connection.execute(f"CREATE TEMP VIEW audit_events AS {events}")
     for table, column in _CHANGES.items():
         connection.execute(
@@ -227,19 +234,13 @@ def _facts(path: str) -> ds.Expression:
     return organization & (time >= pa.scalar(span.start, kind)) & (time < pa.scalar(span.end, kind))
 
 
-def _event_columns() -> str:
-    return ", ".join(
-        f"to_json({c.name}) AS {c.name}" if schema.SHAPE in c.info else c.name
-        for c in schema.audit_events.c
-    )
-
-
-def _change_columns(table: sa.Table, column: str) -> str:
-    names = [c for c in table.c if c.name not in {"organization", "event_id", "position"}]
-    members = [
-        f"to_json({column}[number].{c.name}) AS {c.name}"
-        if schema.SHAPE in c.info
-        else f"{column}[number].{c.name} AS {c.name}"
-        for c in names
-    ]
+def _change_columns(table: sa.Table, changes: str) -> str:
+    own = [column for column in table.c if column.name not in OF_PARENT]
+    members = [_shown(column, f"{changes}[number].{column.name}") for column in own]
     return ", ".join(["organization", "id AS event_id", "number - 1 AS position", *members])
+
+
+def _shown(column: sa.Column[object], value: str) -> str:
+    """The column of a relation, from its value in a lake: a list or a map is shown as JSON."""
+    shown = f"to_json({value})" if schema.SHAPE in column.info else value
+    return f"{shown} AS {column.name}"

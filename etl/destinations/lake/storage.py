@@ -130,7 +130,8 @@ class ObjectStorage:
         store has no lock: a process that is paused between the confirmation and the copy, for
         longer than its lease lasts, still replaces the file.
         """
-        aside = f"{_ASIDE}/{_owner(path)}"
+        owner = path.split("/")[:2][-1]  # an organisation's folder, or the file itself at the top
+        aside = f"{_ASIDE}/{owner}"
         self._bucket.put(aside, staged)
         confirm()
         self._bucket.move(aside, path, staged)
@@ -198,9 +199,8 @@ def published(storage: Storage, path: str) -> Iterator[pq.ParquetFile | None]:
 
 
 def _require_audits(file: pq.ParquetFile, path: str) -> None:
-    columns = file.schema_arrow
-    require_known(columns, path)
-    missing = [name for name in KEY if name not in columns.names]
+    require_known(file.schema_arrow, path)
+    missing = [name for name in KEY if name not in file.schema_arrow.names]
     if missing:
         raise pa.ArrowInvalid(f"it has no column {' and no column '.join(missing)}")
 
@@ -228,8 +228,3 @@ def translated(storage: Storage) -> Iterator[None]:
             f"the lake {storage.name} failed: {reason}; nothing that was in work counts as done, "
             "run the same command again when it is repaired"
         ) from error
-
-
-def _owner(path: str) -> str:
-    """Whose file it is: the folder of an organisation, or the file's own name at the top."""
-    return path.split("/")[:2][-1]
