@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from functools import partial
 from itertools import islice
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import sqlalchemy as sa
 
@@ -39,8 +39,6 @@ from etl.model import ALL_SERVICES, PendingReceipt, Receipt, Stream
 from etl.records import Audit, Batch
 from etl.sizes import Sizes
 from etl.window import Window
-
-T = TypeVar("T")
 
 
 @dataclass(slots=True)

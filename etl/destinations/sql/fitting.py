@@ -16,14 +16,11 @@ def fitting(load: Callable[[Batch], T], group: Batch, left_out: list[AuditTooLar
         try:
             return load(group)
         except AuditTooLarge as error:
-            rest = _without(group, error.key)
+            rest = Batch(
+                tuple(audit for audit in group.audits if audit.id != error.key),
+                tuple(reject for reject in group.rejects if digest_of(reject) != error.key),
+            )
             if rest.size == group.size:
                 raise  # it is none of the group
             left_out.append(error)
             group = rest
-
-
-def _without(group: Batch, key: str) -> Batch:
-    audits = tuple(audit for audit in group.audits if audit.id != key)
-    rejects = tuple(reject for reject in group.rejects if digest_of(reject) != key)
-    return Batch(audits, rejects)

@@ -40,8 +40,28 @@ def absent_of(scope: Scope, key: sa.Column[str], wanted: Mapping[str, object]) -
 def rows_of_keys(
     scope: Scope, columns: Sequence[sa.Column[Any]], keys: Sequence[str]
 ) -> Iterator[Any]:
-    """Columns of the rows that hold one of `keys`, which are values of the first column."""
-    for query in _held(scope, columns, keys):
+    """Columns of the rows that hold one of `keys`, which are values of the first column.
+
+    One JSON text is handed over faster than many parameters. And PostgreSQL must be told to seek
+    each key by itself (OFFSET keeps it from doing otherwise): as long as it has no statistics, as
+    during a first backfill, it would rather read the whole organisation for a list of them.
+    """
+    key = columns[0]
+    mine = key.table.c.organization == scope.organization
+    listed = sa.bindparam("keys", _ENCODE(keys).decode(), type_=sa.Text)
+    dialect = scope.connection.dialect.name
+    if dialect == "postgresql":
+        elements = sa.func.json_array_elements_text(sa.cast(listed, sa.JSON))
+        wanted = elements.table_valued("key").render_derived("wanted")
+        one = sa.select(*columns).where(mine, key == wanted.c.key).offset(0).lateral("held")
+        queries = [sa.select(*one.c).select_from(wanted).join(one, sa.true())]
+    elif dialect == "sqlite":
+        among = sa.select(sa.func.json_each(listed).table_valued("value").c.value)
+        queries = [sa.select(*columns).where(mine, key.in_(among))]
+    else:
+        pieces = scope.pieces(keys)
+        queries = [sa.select(*columns).where(mine, key.in_(piece)) for piece in pieces]
+    for query in queries:
         yield from scope.connection.execute(query)
 
 
@@ -75,29 +95,3 @@ def _delete(scope: Scope, ids: Sequence[str], *keys: sa.Column[str]) -> None:
         for key in keys:
             mine = key.table.c.organization == scope.organization
             scope.connection.execute(sa.delete(key.table).where(mine, key.in_(piece)))
-
-
-def _held(
-    scope: Scope, columns: Sequence[sa.Column[Any]], keys: Sequence[str]
-) -> Iterator[sa.Select[Any]]:
-    """Queries for those of `keys` that the table holds; see `rows_of_keys`.
-
-    One JSON text is handed over faster than many parameters. And PostgreSQL must be told to seek
-    each key by itself (OFFSET keeps it from doing otherwise): as long as it has no statistics, as
-    during a first backfill, it would rather read the whole organisation for a list of them.
-    """
-    key = columns[0]
-    mine = key.table.c.organization == scope.organization
-    listed = sa.bindparam("keys", _ENCODE(keys).decode(), type_=sa.Text)
-    dialect = scope.connection.dialect.name
-    if dialect == "postgresql":
-        elements = sa.func.json_array_elements_text(sa.cast(listed, sa.JSON))
-        wanted = elements.table_valued("key").render_derived("wanted")
-        one = sa.select(*columns).where(mine, key == wanted.c.key).offset(0).lateral("held")
-        yield sa.select(*one.c).select_from(wanted).join(one, sa.true())
-    elif dialect == "sqlite":
-        among = sa.select(sa.func.json_each(listed).table_valued("value").c.value)
-        yield sa.select(*columns).where(mine, key.in_(among))
-    else:
-        for piece in scope.pieces(keys):
-            yield sa.select(*columns).where(mine, key.in_(piece))
