@@ -127,7 +127,8 @@ def _again(job: Job, losses: Losses) -> Iterator[Receipt]:
 def _keep(job: Job, failed: Failed) -> None:
     if job.settling is not None:
         query = OpenQuery(failed.window, failed.query_id, job.source.now())
-        queries.keep_failed(job.destination.ledger.engine, job.stream, query, job.schedule)
+        engine = job.destination.ledger.engine
+        queries.remember(engine, job.stream, query, job.schedule, failed=True)
 
 
 def _forget(job: Job, window: Window) -> None:

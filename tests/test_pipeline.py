@@ -175,9 +175,8 @@ def test_what_failed_in_an_earlier_run_is_asked_for_last_and_is_told_of_until_it
     run: Run,
 ) -> None:
     ledger = run.place.destination.ledger
-    queries.keep_failed(
-        ledger.engine, STREAM, OpenQuery(HOURS[0], "q", run.source.clock), "frequent"
-    )
+    query = OpenQuery(HOURS[0], "q", run.source.clock)
+    queries.remember(ledger.engine, STREAM, query, "frequent", failed=True)
     failed, rest = queries.failed(ledger.engine, STREAM), hours(1, 4)
     assert [one.window for one in failed] == HOURS[:1]
 

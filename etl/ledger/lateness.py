@@ -149,19 +149,11 @@ def unconfirmed(engine: sa.Engine, stream: Stream, before: datetime) -> int:
     Their time has been exported, and no export has shown them: a lookback may still do so, or the
     realtime query gives an audit another id than an export does.
     """
-    query = (
-        sa.select(sa.func.count())
-        .select_from(early_audits)
-        .join(
-            audit_events,
-            sa.and_(
-                audit_events.c.organization == early_audits.c.organization,
-                audit_events.c.id == early_audits.c.id,
-            ),
-        )
-        .where(
-            early_audits.c.organization == stream.organization, audit_events.c.event_date < before
-        )
+    query = sa.select(sa.func.count()).where(
+        early_audits.c.organization == stream.organization,
+        audit_events.c.organization == early_audits.c.organization,
+        audit_events.c.id == early_audits.c.id,
+        audit_events.c.event_date < before,
     )
     if stream.service is not None:
         query = query.where(audit_events.c.service_name == stream.service)

@@ -17,29 +17,22 @@ from etl.window import Window, without
 QUERY_AGE_MAX: Final = timedelta(hours=12)
 
 
-def remember(engine: sa.Engine, stream: Stream, query: OpenQuery, schedule: str) -> None:
+def remember(
+    engine: sa.Engine, stream: Stream, query: OpenQuery, schedule: str, *, failed: bool = False
+) -> None:
     """Keep the query's id before its first page is read, so that a restart can go on with it.
 
     It takes the place of an earlier query for the same window.
+
+    Args:
+        failed: it has failed, at `asked_at`; an empty id: none was accepted. Its window stays until
+            a receipt covers it, or `forget` drops it.
     """
-    _keep(engine, stream, query, schedule, None)
 
-
-def keep_failed(engine: sa.Engine, stream: Stream, failed: OpenQuery, schedule: str) -> None:
-    """Keep a window whose last query has failed, at `asked_at`; an empty id: none was accepted.
-
-    It stays until a receipt covers it, or `forget` drops it.
-    """
-    _keep(engine, stream, failed, schedule, failed.asked_at)
-
-
-def _keep(
-    engine: sa.Engine, stream: Stream, query: OpenQuery, schedule: str, failed_at: datetime | None
-) -> None:
     def work(connection: sa.Connection) -> None:
         connection.execute(_delete(stream, query.window))
         row = {"query_id": query.query_id, "schedule": schedule}
-        times = {"asked_at": query.asked_at, "failed_at": failed_at}
+        times = {"asked_at": query.asked_at, "failed_at": query.asked_at if failed else None}
         connection.execute(sa.insert(queries), _key(stream, query.window) | row | times)
 
     transact(engine, work)

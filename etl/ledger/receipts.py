@@ -89,19 +89,6 @@ class Ledger:
         with reading(self.engine) as connection:
             return sorted(Stream(str(row[0]), str(row[1])) for row in connection.execute(query))
 
-    def loaded_after(self, stream: Stream, moment: datetime) -> list[Window]:
-        """The time after `moment` that has been loaded, joined."""
-        with reading(self.engine) as connection:
-            return joined(windows_of(connection, stream, moment))
-
-    def covered(self, stream: Stream, since: datetime, after: datetime) -> list[Window]:
-        """Windows that end after `after` and whose query was created at `since` or later, by start.
-
-        `after` bounds what is read: receipts are kept for years.
-        """
-        with reading(self.engine) as connection:
-            return windows_of(connection, stream, after, since=since)
-
     def loaded(self, stream: Stream, window: Window) -> list[Window]:
         """The time around `window` that has been loaded, joined."""
         with reading(self.engine) as connection:
@@ -126,10 +113,12 @@ class Ledger:
         with reading(self.engine) as connection:
             return [Load(Window(start, end), n) for start, end, n in connection.execute(query)]
 
-    def windows(self, stream: Stream) -> list[Window]:
-        """Every window that was loaded, by start."""
+    def windows(
+        self, stream: Stream, after: datetime = _EARLIEST, since: datetime | None = None
+    ) -> list[Window]:
+        """Windows that were loaded, by start; see `windows_of`."""
         with reading(self.engine) as connection:
-            return windows_of(connection, stream, _EARLIEST)
+            return windows_of(connection, stream, after, since=since)
 
     def last_receipt(self, stream: Stream) -> Receipt | None:
         """The receipt written last."""

@@ -113,6 +113,7 @@ def _of(ledger: Ledger, organizations: Collection[str]) -> set[Stream]:
 def _status(ledger: Ledger, stream: Stream, begin: datetime | None, now: datetime) -> StreamStatus:
     """One stream's status; `begin` is None if the configuration does not name it."""
     watermark, claimed = ledger.watermark(stream), claims.claimed_until(ledger.engine, stream)
+    early = lateness.unconfirmed(ledger.engine, stream, watermark.reached) if watermark else 0
     since = (now - LATE_SINCE).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
     month = (now - 30 * _DAY).replace(hour=0, minute=0, second=0, microsecond=0)
     costs = figures.costs(ledger.engine, stream, month)
@@ -133,15 +134,11 @@ def _status(ledger: Ledger, stream: Stream, begin: datetime | None, now: datetim
         late=tuple(lateness.arrivals(ledger.engine, stream, since)),
         new_events=figures.new_events(ledger.engine, stream, since),
         looked_back=figures.looked_back(ledger.engine, stream, since),
-        early_unconfirmed=_unconfirmed(ledger, stream, watermark),
+        early_unconfirmed=early,
         requests=sum(cost.requests for cost in of_a_day),
         least_requests=sum(cost.least for cost in of_a_day),
         requests_a_day=requests_a_day,
     )
-
-
-def _unconfirmed(ledger: Ledger, stream: Stream, watermark: Watermark | None) -> int:
-    return lateness.unconfirmed(ledger.engine, stream, watermark.reached) if watermark else 0
 
 
 def as_json(
@@ -162,7 +159,7 @@ def as_json(
         "watermark": found.watermark.reached if found.watermark else None,
         "behind_seconds": found.behind,
         "claimed_ahead": found.claimed_ahead,
-        "last_receipt": _receipt(receipt) if receipt else None,
+        "last_receipt": receipt and window_key(receipt.window) | picked(receipt, *_RECEIPT),
         "gaps": _spans(found.gaps),
         "rejects": found.rejects,
         "early_unconfirmed": found.early_unconfirmed,
@@ -188,10 +185,6 @@ def backfilled_as_json(stream: Stream, windows: Iterable[Window]) -> dict[str, o
 
 def _spans(windows: Iterable[Window]) -> list[dict[str, datetime]]:
     return [{"start": window.start, "end": window.end} for window in windows]
-
-
-def _receipt(receipt: Receipt) -> dict[str, object]:
-    return window_key(receipt.window) | picked(receipt, *_RECEIPT)
 
 
 def _late(found: StreamStatus, longest: timedelta) -> dict[str, object]:

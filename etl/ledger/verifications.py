@@ -1,6 +1,7 @@
 """Which spans were compared with the source, when, and what was missing. Rows, kept for good."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Final
 
 import sqlalchemy as sa
@@ -60,15 +61,13 @@ def _goes_on(span: Verification, found: Verification) -> bool:
 
 
 def _together(first: Verification, second: Verification) -> Verification:
-    return Verification(
-        stream=first.stream,
+    return replace(
+        first,
         window=Window(first.window.start, second.window.end),
         events=first.events + second.events,
         missing=first.missing + second.missing,
         extra=first.extra + second.extra,
         repaired=first.repaired + second.repaired,
-        verified_at=first.verified_at,
-        verified_by=first.verified_by,
         doubtful=first.doubtful or second.doubtful,
     )
 

@@ -11,7 +11,7 @@ from etl.model import RETENTION, Stream, Watermark
 from etl.operations import warnings
 from etl.operations.selection import latest_end
 from etl.schedules import last_firing
-from etl.window import TIME_TOLERANCE, Window, floor_second
+from etl.window import TIME_TOLERANCE, Window, floor_second, joined
 
 
 def due_of(
@@ -74,11 +74,11 @@ def _due(
     app: App, stream: Stream, watermark: Watermark, until: datetime, lookback: timedelta | None
 ) -> Due:
     ledger = app.ledger
-    loaded = ledger.loaded_after(stream, watermark.reached)
+    loaded = joined(ledger.windows(stream, watermark.reached))
     last = loaded_to(watermark, loaded)
     shortest, *others = sorted(app.settings.schedules, key=lambda schedule: schedule.lookback)
     longer = (
-        Lookback(other.name, other.lookback, ledger.covered(stream, fired, last - other.lookback))
+        Lookback(other.name, other.lookback, ledger.windows(stream, last - other.lookback, fired))
         for other in (others if lookback is None else ())
         if (fired := last_firing(other, app.time_of(stream.organization))) is not None
     )

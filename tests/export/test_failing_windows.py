@@ -480,7 +480,7 @@ def test_what_a_gap_means_for_the_watermark_and_the_monitoring(place: Place) -> 
     assert found is not None
     assert found.reached == hours(0, 10).end
     assert (
-        ledger.loaded_after(STREAM, found.reached)
+        joined(ledger.windows(STREAM, found.reached))
         == [hours(0, 10), hours(12, 20), hours(21, 48)][1:]
     )
     early, amid, late = hours(0, 1).start, hours(11, 12).start, hours(22, 23).start
@@ -505,9 +505,11 @@ def test_only_a_gap_that_the_source_may_fill_is_a_problem() -> None:
 def test_a_window_that_failed_is_kept_until_its_time_is_loaded(place: Place) -> None:
     ledger = place.destination.ledger
     queries.remember(ledger.engine, STREAM, OpenQuery(hours(0, 1), "q", BEGINS), "s")
-    queries.keep_failed(ledger.engine, STREAM, OpenQuery(hours(0, 1), "q", BEGINS), "s")
-    queries.keep_failed(ledger.engine, STREAM, OpenQuery(hours(1, 2), "", BEGINS), "s")
-    queries.keep_failed(ledger.engine, Stream("other"), OpenQuery(hours(0, 1), "o", BEGINS), "s")
+    queries.remember(ledger.engine, STREAM, OpenQuery(hours(0, 1), "q", BEGINS), "s", failed=True)
+    queries.remember(ledger.engine, STREAM, OpenQuery(hours(1, 2), "", BEGINS), "s", failed=True)
+    queries.remember(
+        ledger.engine, Stream("other"), OpenQuery(hours(0, 1), "o", BEGINS), "s", failed=True
+    )
 
     assert queries.left_open(ledger.engine, STREAM, "s", BEGINS) == []
     assert queries.failed(ledger.engine, STREAM) == [

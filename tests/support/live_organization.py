@@ -157,7 +157,7 @@ class Copy:
         """Fail if an audit before the watermark is missing or differs, or a receipt is (M1-M4)."""
         watermark = self.watermark
         assert watermark is not None
-        covered = Ledger(self.engine).covered(self.stream, watermark.begins_at, watermark.begins_at)
+        covered = Ledger(self.engine).windows(self.stream, watermark.begins_at, watermark.begins_at)
         assert list(gaps(covered, Window(watermark.begins_at, watermark.reached))) == []
         held = [audit for audit in self.audits if audit.event_date < watermark.reached]
         log = self._organisation.simulator.log
