@@ -71,16 +71,6 @@ class Authorization(AuthBase):
 ANONYMOUS: Final = Authorization(None)
 
 
-def bearer(token: Token) -> Authorization:
-    """How an API request shows `token`."""
-    return Authorization(f"Bearer {token.text}")
-
-
-def basic(client: OAuthClient) -> Authorization:
-    """How the token request shows the client's id and secret."""
-    return Authorization(f"Basic {client.basic}")
-
-
 class Tokens:
     """The one token of an OAuth client, shared by all threads: fetched once, renewed in time."""
 

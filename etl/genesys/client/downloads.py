@@ -7,6 +7,7 @@ import logging
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import IO, Final
 from urllib.parse import urlsplit
 
@@ -108,8 +109,7 @@ class Downloads:
                     return Refusal(_OPERATION, response.status_code)
                 return self._keep(response, file)
         except OSError as error:  # which all exceptions of requests are
-            no_answer = no_answer_of(_OPERATION, url, error)
-        return no_answer
+            return no_answer_of(_OPERATION, url, error)
 
     def _keep(self, response: requests.Response, file: IO[bytes]) -> Refusal | None:
         size = 0
@@ -118,7 +118,9 @@ class Downloads:
             size += len(chunk)
             if size > self._bytes_max:
                 return Refusal(_OPERATION, 413, message=f"more than {self._bytes_max} bytes")
-            _write(file, chunk)
+            with _on_disk():
+                file.write(chunk)
+                file.flush()
         return None
 
     def _failed(self, reason: str) -> QueryFailed:
@@ -143,23 +145,17 @@ def _status(failure: Failure | None) -> int | None:
     return failure.status if isinstance(failure, Refusal) else None
 
 
+@contextmanager
+def _on_disk() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DestinationUnavailable(
+            f"there is no room for a download among the temporary files: {error.strerror}; make "
+            "some, or name another directory with TMPDIR"
+        ) from error
+
+
+@_on_disk()
 def _temporary_file() -> IO[bytes]:
-    try:
-        return tempfile.TemporaryFile(prefix="audit-etl-")
-    except OSError as error:
-        raise _no_room(error) from error
-
-
-def _write(file: IO[bytes], chunk: bytes) -> None:
-    try:
-        file.write(chunk)
-        file.flush()
-    except OSError as error:
-        raise _no_room(error) from error
-
-
-def _no_room(error: OSError) -> DestinationUnavailable:
-    return DestinationUnavailable(
-        f"there is no room for a download among the temporary files: {error.strerror}; make some, "
-        "or name another directory with TMPDIR"
-    )
+    return tempfile.TemporaryFile(prefix="audit-etl-")

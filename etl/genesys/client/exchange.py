@@ -142,8 +142,7 @@ class Exchange:
         try:
             return self._exchange(base, call, auth)
         except OSError as error:  # which all exceptions of requests are
-            no_answer = no_answer_of(call.operation, base, error)
-        return no_answer
+            return no_answer_of(call.operation, base, error)
 
     def _exchange(self, base: str, call: Call, auth: AuthBase) -> Answer | Refusal:
         sent = self._clock.monotonic()

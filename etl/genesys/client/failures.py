@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from typing import Final
+from typing import ClassVar, Final
 
 import msgspec
 
@@ -59,7 +59,6 @@ class Refusal:
 
     Attributes:
         operation: method and path, ids left out.
-        status: HTTP status.
         code: the vendor's code, if it gave one.
         message: the vendor's words, plain and short.
         correlation_id: what the vendor's support asks for.
@@ -107,11 +106,8 @@ class NoAnswer:
     host: str
     reason: str
     remedy: str
-
-    @property
-    def may_be_its_size(self) -> bool:
-        """True: a gateway may have dropped it for its size."""
-        return True
+    #: A gateway may have dropped it for its size.
+    may_be_its_size: ClassVar[bool] = True
 
     def __str__(self) -> str:
         return f"{self.operation} failed: {self.host} {self.reason}"

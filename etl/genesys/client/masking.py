@@ -52,17 +52,14 @@ def _quotations(text: str, secret: str) -> Iterator[tuple[int, int]]:
     closely, loosely = _pattern(secret), _loose_pattern(secret)
     reading = _Reading(text, range(len(text)), range(1, len(text) + 1))
     for _ in range(_TIMES):
-        for seen, pattern in ((reading, closely), (_without_blanks(reading), loosely)):
+        solid = _replaced(reading, _BETWEEN, lambda _: "")
+        for seen, pattern in ((reading, closely), (solid, loosely)):
             for found in pattern.finditer(seen.text):
                 yield seen.begins[found.start()], seen.ends[found.end() - 1]
         inner = _replaced(reading, _ESCAPED, _meaning)
         if inner.text == reading.text:
             return
         reading = inner
-
-
-def _without_blanks(reading: _Reading) -> _Reading:
-    return _replaced(reading, _BETWEEN, lambda _: "")
 
 
 def _replaced(

@@ -15,7 +15,7 @@ import msgspec
 from requests.auth import AuthBase
 
 from etl.errors import AuditEtlError, ConfigurationError, NotPermitted
-from etl.genesys.client.auth import OAuthClient, Token, Tokens, basic, bearer, read_token
+from etl.genesys.client.auth import Authorization, OAuthClient, Token, Tokens, read_token
 from etl.genesys.client.budget import Budget
 from etl.genesys.client.clock import Clock
 from etl.genesys.client.events import Requested, Tell, Waited, to_nobody
@@ -150,18 +150,19 @@ class Transport:
 
     def _attempt(self, call: Call, read: Reader[T], accept: frozenset[int]) -> T | Failure:
         token = self._tokens.current()
-        outcome = self._send(call, bearer(token))
+        outcome = self._send(call, token)
         if isinstance(outcome, Answer) and outcome.status == 401:
             refusal = self._refusal(call, outcome)
             if refusal.code == "ip.not.authorized":
                 return refusal
-            outcome = self._send(call, bearer(self._tokens.instead_of(token)))
+            outcome = self._send(call, self._tokens.instead_of(token))
         return self._understood(self.endpoints.api, call, outcome, read, accept)
 
-    def _send(self, call: Call, auth: AuthBase) -> Answer | Failure:
+    def _send(self, call: Call, token: Token) -> Answer | Failure:
         waited = self.budget.take()
         if waited:
             self.tell(Waited(waited))
+        auth = Authorization(f"Bearer {token.text}")
         outcome = self._exchange(self.endpoints.api, call, auth)
         if isinstance(outcome, Answer):
             self.budget.heard(outcome.headers)
@@ -219,7 +220,7 @@ class Transport:
 
     def _attempt_token(self) -> Token | Failure:
         base = self.endpoints.login
-        outcome = self._exchange(base, _TOKEN_CALL, basic(self._client))
+        outcome = self._exchange(base, _TOKEN_CALL, Authorization(f"Basic {self._client.basic}"))
         if isinstance(outcome, Answer) and outcome.status == 200:
             refusal = self._refusal(_TOKEN_CALL, outcome)
             if refusal.code is not None:  # whatever else is in it
@@ -232,34 +233,27 @@ class Transport:
         """The error of a token that could not be had."""
         settings = f"organizations.{self.organization}"
         host = urlsplit(self.endpoints.login).hostname
-        if isinstance(failure, Refusal):
-            cause = Refused(failure, self.organization)
-            if failure.status in {400, 401, 403} or (failure.status == 200 and failure.code):
-                return _because(
-                    NotPermitted(
-                        f"organisation {self.organization} refused its OAuth client at {host}: "
-                        f"{failure}; the vendor answers the same for a wrong secret and for a "
-                        f"right one in the wrong region, so check {settings}.region, .client_id "
-                        "and .client_secret (GENESYSCLOUD_REGION, GENESYSCLOUD_OAUTHCLIENT_ID, "
-                        "GENESYSCLOUD_OAUTHCLIENT_SECRET), and that its grant is Client Credentials"
-                    ),
-                    cause,
-                )
-            if 300 <= failure.status < 500 and failure.status not in {407, 408, 429}:
-                return _because(
-                    ConfigurationError(
-                        f"organisation {self.organization}: {host} does not answer as a login "
-                        f"host of Genesys Cloud does: {failure}; check {settings}.region "
-                        "(GENESYSCLOUD_REGION)"
-                    ),
-                    cause,
-                )
-        return error_of(failure, self.organization, self.clock.now())
-
-
-def _because(error: AuditEtlError, cause: Refused) -> AuditEtlError:
-    error.__cause__ = cause
-    return error
+        error = error_of(failure, self.organization, self.clock.now())
+        if isinstance(failure, NoAnswer):
+            return error
+        if failure.status in {400, 401, 403} or (failure.status == 200 and failure.code):
+            error = NotPermitted(
+                f"organisation {self.organization} refused its OAuth client at {host}: "
+                f"{failure}; the vendor answers the same for a wrong secret and for a "
+                f"right one in the wrong region, so check {settings}.region, .client_id "
+                "and .client_secret (GENESYSCLOUD_REGION, GENESYSCLOUD_OAUTHCLIENT_ID, "
+                "GENESYSCLOUD_OAUTHCLIENT_SECRET), and that its grant is Client Credentials"
+            )
+        elif 300 <= failure.status < 500 and failure.status not in {407, 408, 429}:
+            error = ConfigurationError(
+                f"organisation {self.organization}: {host} does not answer as a login "
+                f"host of Genesys Cloud does: {failure}; check {settings}.region "
+                "(GENESYSCLOUD_REGION)"
+            )
+        else:
+            return error
+        error.__cause__ = Refused(failure, self.organization)
+        return error
 
 
 def _is_json(body: bytes) -> bool:
