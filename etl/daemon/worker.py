@@ -88,7 +88,10 @@ class Worker:
         try:
             with closing(self._outcomes()) as outcomes:
                 for outcome in outcomes:
-                    self._tell(outcome)
+                    if isinstance(outcome, Receipt):
+                        self._observer.loaded(outcome)
+                    else:
+                        self._failed(outcome.stream, outcome.error)
                     if is_over():
                         self.wake()
                         return
@@ -108,12 +111,6 @@ class Worker:
             wait=self._app.timing.length,
             watch=lambda _: self._observer.moves(self._organization),
         )
-
-    def _tell(self, outcome: Receipt | Failure) -> None:
-        if isinstance(outcome, Receipt):
-            self._observer.loaded(outcome)
-        else:
-            self._failed(outcome.stream, outcome.error)
 
     def _run(self) -> None:
         try:

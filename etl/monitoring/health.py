@@ -42,14 +42,14 @@ FRESH_SECONDS: Final = 5.0
 HANGING_SECONDS: Final = 60.0
 
 
-class Monitor(Metrics):
+class Monitor(Metrics, Movement):
     """All that the daemon tells, from any thread, and that the health server shows."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        Metrics.__init__(self)
+        Movement.__init__(self, monotonic)
         self.app: App | None = None
         self._beaten = time.monotonic()
-        self.movement = Movement()
 
     def in_force(self, app: App) -> None:
         """A configuration has come into force."""
@@ -61,21 +61,9 @@ class Monitor(Metrics):
         """The daemon's main loop has turned."""
         self._beaten = time.monotonic()
 
-    def begins(self, organization: str) -> None:
-        """An organisation's work has begun."""
-        self.movement.begins(organization)
-
-    def moves(self, organization: str) -> None:
-        """An organisation's work has got on."""
-        self.movement.moves(organization)
-
-    def rests(self, organization: str) -> None:
-        """An organisation waits for the next firing, or for its turn."""
-        self.movement.rests(organization)
-
     def told(self, organization: str, event: Event) -> None:
         """See `etl.app.Observer`."""
-        self.movement.moves(organization)
+        self.moves(organization)
         super().told(organization, event)
 
     @property
@@ -177,7 +165,7 @@ def _still(monitor: Monitor) -> Iterator[str]:
     if monitor.app is None:
         return
     now = monitor.app.now()
-    for organization, seconds in monitor.movement.still(STILL_SECONDS_MAX):
+    for organization, seconds in monitor.still(STILL_SECONDS_MAX):
         since = iso_utc(now - timedelta(seconds=int(seconds)))
         yield f"the work for {organization} has not moved since {since}: restart the daemon"
 

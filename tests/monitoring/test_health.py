@@ -21,7 +21,6 @@ from etl.model import Receipt, Stream
 from etl.monitoring import health
 from etl.monitoring.condition import Condition, look
 from etl.monitoring.health import Monitor, serve_health
-from etl.monitoring.movement import Movement
 from etl.window import Window
 from tests.support.commands import SECRET
 from tests.support.simulated_organization import NOW, HandClock
@@ -252,8 +251,7 @@ def test_a_main_loop_that_does_not_turn_is_not_alive(
 def test_an_organisation_at_work_that_shows_no_sign_of_life_is_told(
     started: App, time: HandClock
 ) -> None:
-    monitor = Monitor()
-    monitor.movement = Movement(time.monotonic)
+    monitor = Monitor(time.monotonic)
     monitor.in_force(started)
     with serve_health(ANY_PORT, monitor) as url:
         monitor.begins("acme")
