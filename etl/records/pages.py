@@ -164,7 +164,9 @@ def _cut_fast(body: bytes) -> _Answer | None:
         return None
     if rest.records != ():
         return None
-    _require_utf8(records)
+    for record in records:
+        if not record.isascii():
+            record.decode()  # what is not UTF-8 is no page
     return _Answer(records, rest.members)
 
 
@@ -176,12 +178,6 @@ def _without(body: bytes, records: Iterable[bytes]) -> bytes:
     lengths = [len(record) for record in records]
     end = found.end() + sum(lengths) + max(0, len(lengths) - 1)
     return body[: found.end()] + body[end:] if body[end : end + 1] == b"]" else b""
-
-
-def _require_utf8(records: Iterable[bytes]) -> None:
-    for record in records:
-        if not record.isascii():
-            record.decode()
 
 
 def _require_an_object(records: tuple[bytes, ...]) -> None:

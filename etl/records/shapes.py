@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from etl.records import lenient
+from etl.records.lenient import Number, as_flag, as_name, as_text, as_text_map, as_texts
 from etl.records.rows import EntityChange, PropertyChange
 
 
@@ -68,36 +68,36 @@ class WireAudit(_Wire):
 
 def wire_of(members: dict[str, Any]) -> WireAudit:
     """The wire struct of a record whose members may be of any type."""
-    text, get = lenient.as_text, members.get
+    get = members.get
     return WireAudit(
-        id=lenient.as_name(get("id")),
+        id=as_name(get("id")),
         event_date=_time(get("eventDate")),
         event_time=_time(get("eventTime")),
-        service_name=text(get("serviceName")),
-        action=text(get("action")),
-        entity_type=text(get("entityType")),
+        service_name=as_text(get("serviceName")),
+        action=as_text(get("action")),
+        entity_type=as_text(get("entityType")),
         entity=_reference(get("entity")),
-        level=text(get("level")),
-        status=text(get("status")),
-        application=text(get("application")),
+        level=as_text(get("level")),
+        status=as_text(get("status")),
+        application=as_text(get("application")),
         user=_reference(get("user")),
-        user_id=text(get("userId")),
-        user_display=text(get("userDisplay")),
-        user_home_org_id=text(get("userHomeOrgId")),
+        user_id=as_text(get("userId")),
+        user_display=as_text(get("userDisplay")),
+        user_home_org_id=as_text(get("userHomeOrgId")),
         client=_reference(get("client")),
         client_id=_reference(get("clientId")),
         message=_message(get("message")),
         initiating_action=_initiating_action(get("initiatingAction")),
-        transaction_initiator=lenient.as_flag(get("transactionInitiator")),
-        remote_ip=lenient.as_texts(get("remoteIp")),
-        context=lenient.as_text_map(get("context")),
+        transaction_initiator=as_flag(get("transactionInitiator")),
+        remote_ip=as_texts(get("remoteIp")),
+        context=as_text_map(get("context")),
         property_changes=tuple(map(_property_change, _listed(get("propertyChanges")))),
         entity_changes=tuple(map(_entity_change, _listed(get("entityChanges")))),
     )
 
 
 def _time(value: object) -> str | None:
-    return value if isinstance(value, str) and not isinstance(value, lenient.Number) else None
+    return value if isinstance(value, str) and not isinstance(value, Number) else None
 
 
 def _listed(value: object) -> list[Any]:
@@ -114,43 +114,35 @@ def _members(value: object, alone: str) -> dict[str, Any]:
 
 
 def _reference(value: object) -> Reference:
-    members = _members(value, "id")
-    return Reference(
-        id=lenient.as_text(members.get("id")), name=lenient.as_text(members.get("name"))
-    )
+    get = _members(value, "id").get
+    return Reference(as_text(get("id")), as_text(get("name")))
 
 
 def _message(value: object) -> Message:
-    members = _members(value, "message")
-    return Message(
-        message=lenient.as_text(members.get("message")),
-        message_params=lenient.as_text_map(members.get("messageParams")),
-    )
+    get = _members(value, "message").get
+    return Message(as_text(get("message")), as_text_map(get("messageParams")))
 
 
 def _initiating_action(value: object) -> InitiatingAction:
-    members = _members(value, "transactionId")
-    return InitiatingAction(
-        transaction_id=lenient.as_text(members.get("transactionId")),
-        action_context=lenient.as_text(members.get("actionContext")),
-    )
+    get = _members(value, "transactionId").get
+    return InitiatingAction(as_text(get("transactionId")), as_text(get("actionContext")))
 
 
 def _property_change(value: object) -> PropertyChange:
-    members = _members(value, "property")
+    get = _members(value, "property").get
     return PropertyChange(
-        property=lenient.as_text(members.get("property")),
-        old_values=lenient.as_texts(members.get("oldValues")),
-        new_values=lenient.as_texts(members.get("newValues")),
+        property=as_text(get("property")),
+        old_values=as_texts(get("oldValues")),
+        new_values=as_texts(get("newValues")),
     )
 
 
 def _entity_change(value: object) -> EntityChange:
-    members = _members(value, "entityName")
+    get = _members(value, "entityName").get
     return EntityChange(
-        entity_type=lenient.as_text(members.get("entityType")),
-        entity_id=lenient.as_text(members.get("entityId")),
-        entity_name=lenient.as_text(members.get("entityName")),
-        old_values=lenient.as_texts(members.get("oldValues")),
-        new_values=lenient.as_texts(members.get("newValues")),
+        entity_type=as_text(get("entityType")),
+        entity_id=as_text(get("entityId")),
+        entity_name=as_text(get("entityName")),
+        old_values=as_texts(get("oldValues")),
+        new_values=as_texts(get("newValues")),
     )

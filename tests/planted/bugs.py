@@ -916,7 +916,7 @@ BUGS = [
     Bug(
         "an id of any type is an id",
         "etl/records/shapes.py",
-        (('lenient.as_name(get("id"))', 'text(get("id"))'),),
+        (('as_name(get("id"))', 'as_text(get("id"))'),),
         (_cell("records without id or time", "parquet"),),
     ),
     Bug(
