@@ -1,7 +1,7 @@
 """What is counted while the daemon works, in a registry of our own: docs/operating.md has it."""
 
 import platform
-from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 from prometheus_client import (
@@ -33,6 +33,7 @@ disable_created_metrics()  # type: ignore[no-untyped-call]
 
 _STREAM: Final = ("organization", "stream")
 _ORGANIZATION: Final = ("organization",)
+_NAMESPACE: Final = "audit_etl"
 _PAGE: Final = f"GET {results_path('{id}')}"
 #: What `requests` has as the status of a request that was not answered.
 UNANSWERED: Final = "none"
@@ -56,40 +57,40 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
-        self._loaded = self._counter("audits_loaded", "Audits that queries gave.", _STREAM)
-        self._new = self._counter("audits_new", "Those that were not there before.", _STREAM)
-        self._outside = self._counter(
+        counter = partial(Counter, namespace=_NAMESPACE, registry=self.registry)
+        gauge = partial(Gauge, namespace=_NAMESPACE, registry=self.registry)
+        histogram = partial(Histogram, namespace=_NAMESPACE, registry=self.registry)
+        self._loaded = counter("audits_loaded", "Audits that queries gave.", _STREAM)
+        self._new = counter("audits_new", "Those that were not there before.", _STREAM)
+        self._outside = counter(
             "audits_outside_window", "Audits of times that their query did not ask for.", _STREAM
         )
         text = "Audits held that the organisation no longer shows, at least."
-        self._unshown = self._counter("audits_unshown", text, _STREAM)
+        self._unshown = counter("audits_unshown", text, _STREAM)
         self._late = LateArrivals()
         self.registry.register(self._late)
-        self._failures = self._counter(
+        self._failures = counter(
             "failures",
             "Failures of a stream to be brought up to date, by exit status.",
             (*_STREAM, "exit_status"),
         )
         labels = (*_ORGANIZATION, "operation", "status")
         text = "HTTP requests sent, by status; none for no answer."
-        self._requests = self._counter("requests", text, labels)
-        self._waited = self._counter(
+        self._requests = counter("requests", text, labels)
+        self._waited = counter(
             "budget_wait_seconds", "Time that requests were held back for.", _ORGANIZATION
         )
-        self._query_seconds = self._histogram(
-            "query_seconds", "From a query's creation to its success.", _ORGANIZATION, _QUERIES
+        text = "From a query's creation to its success."
+        self._query_seconds = histogram("query_seconds", text, _ORGANIZATION, buckets=_QUERIES)
+        self._page_seconds = histogram(
+            "page_seconds", "For one request of a page of results.", _ORGANIZATION, buckets=_PAGES
         )
-        self._page_seconds = self._histogram(
-            "page_seconds", "For one request of a page of results.", _ORGANIZATION, _PAGES
-        )
-        self._lease = self._gauge(
+        self._lease = gauge(
             "lease_held",
             "Whether this process exports the organisation (1) or another one does (0).",
             _ORGANIZATION,
         )
-        build = self._gauge(
-            "build_info", "Always 1; the labels tell what runs.", ("version", "python")
-        )
+        build = gauge("build_info", "Always 1; the labels tell what runs.", ("version", "python"))
         build.labels(__version__, platform.python_version()).set(1)
 
     def exposition(self) -> bytes:
@@ -145,14 +146,3 @@ class Metrics:
                 self._waited.labels(organization).inc(seconds)
             case Succeeded(seconds):
                 self._query_seconds.labels(organization).observe(seconds)
-
-    def _counter(self, name: str, text: str, labels: Sequence[str]) -> Counter:
-        return Counter(f"audit_etl_{name}", text, labels, registry=self.registry)
-
-    def _gauge(self, name: str, text: str, labels: Sequence[str]) -> Gauge:
-        return Gauge(f"audit_etl_{name}", text, labels, registry=self.registry)
-
-    def _histogram(
-        self, name: str, text: str, labels: Sequence[str], buckets: Sequence[float]
-    ) -> Histogram:
-        return Histogram(f"audit_etl_{name}", text, labels, registry=self.registry, buckets=buckets)
