@@ -45,7 +45,7 @@ class Settings(BaseModel):
 
     model_config = FROZEN
 
-    destination: str = Field(
+    destination: Annotated[str, AfterValidator(canonical)] = Field(
         default="sqlite:///audits.db",
         description=f"Where audits go, a URL: {', '.join(KINDS)}.",
     )
@@ -110,11 +110,6 @@ class Settings(BaseModel):
         """Keep the validation's context, which tells where each value came from."""
         if isinstance(context, Mapping):
             self._given = {str(key): str(origin) for key, origin in context.items()}
-
-    @field_validator("destination")
-    @classmethod
-    def _reachable_by_url(cls, destination: str) -> str:
-        return canonical(destination)
 
     @field_validator("ledger")
     @classmethod
