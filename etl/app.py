@@ -38,8 +38,6 @@ from etl.sizes import Sizes
 #: After how many new objects Python looks for circles among them: by itself it looks at the rows
 #: of each page several times, which hold none and are freed without it.
 GARBAGE_OBJECTS: Final = 50_000
-
-
 #: Linux counts the time that the machine slept by a clock of its own.
 _ELAPSED: Final[int] = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 

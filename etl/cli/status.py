@@ -34,8 +34,6 @@ from etl.window import Window, floor_second, iso_utc
 
 #: Of so many days it is shown how many audits there are: they must be counted.
 COUNTED_DAYS: Final = 31
-
-
 _HEADERS: Final = (
     *("stream", "watermark", "behind", "last receipt", "new", "gaps", "rejects"),
     "requests in 24h",

@@ -31,11 +31,6 @@ class Worker:
     """Keeps the streams of one organisation up to date, once at the start and when it is woken.
 
     Of several daemons on one destination, one works for an organisation and the others wait.
-
-    Args:
-        observer: is told what happens.
-        turns: how many organisations are at work at once.
-        keeper: renews the lease of the daemon's work.
     """
 
     def __init__(

@@ -37,8 +37,6 @@ _READING: Final = frozenset(
     timediff to_seconds unix_timestamp user values weekday weight_string yearweek
     """.split()  # noqa: SIM905 - as a text they can be read
 )
-
-
 #: What may stand in FROM with arguments: it makes rows of what it is given, and reads nothing else.
 _MAKING_ROWS: Final = frozenset(
     """

@@ -5,7 +5,6 @@ absent. See `Transport.call` for the errors of every method.
 """
 
 from collections.abc import Callable, Iterator
-from types import TracebackType
 from typing import Final, Self
 from urllib.parse import quote
 
@@ -90,12 +89,7 @@ class AuditApi:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -142,8 +136,7 @@ class AuditApi:
 
     def create_query(self, window: Window, service: str | None) -> QueryState:
         """Create a query, oldest audit first and without filters; its id is not None."""
-        body = _question(window, service)
-        call = Call("POST", QUERY_PATH, body=msgspec.json.encode(body))
+        call = Call("POST", QUERY_PATH, body=msgspec.json.encode(_question(window, service)))
         return self.transport.call(call, self._read_created, _ACCEPTED)
 
     def _read_created(self, answer: Answer) -> QueryState:

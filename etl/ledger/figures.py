@@ -50,8 +50,6 @@ class Cost(NamedTuple):
     """What a window has cost.
 
     Attributes:
-        loaded_at: when it was loaded, UTC.
-        requests: those that it took.
         least: the fewest that could have brought as much.
     """
 

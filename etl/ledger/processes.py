@@ -7,8 +7,6 @@ from typing import Final
 
 #: A holder's name has so many parts; 0.1.0 wrote the first three.
 _PARTS: Final = 5
-
-
 #: The longest host name that is written whole: a holder's name has 255 characters at most.
 _HOST_LENGTH: Final = 128
 

@@ -21,8 +21,6 @@ class KnownAction:
 
     Attributes:
         realtime: whether the realtime query knows it too.
-        first_seen: when the mapping first showed it.
-        last_seen: when the mapping last showed it.
     """
 
     action: ServiceAction

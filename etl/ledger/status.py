@@ -16,8 +16,6 @@ from etl.model import Receipt, Stream, Verification, Watermark
 from etl.window import TIME_TOLERANCE, Window, joined
 
 _DAY: Final = timedelta(days=1)
-
-
 #: What is told of the last receipt and of a verification.
 _RECEIPT: Final = (
     *("events", "new_events", "requests", "least_requests", "schedule", "loaded_at"),

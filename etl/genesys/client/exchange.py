@@ -89,9 +89,6 @@ class Exchange:
 
     May be used from several threads: no two share an HTTP session at any time, and there are as
     many sessions as requests were ever under way at once, each with its connection kept open.
-
-    Attributes:
-        time: the organisation's time.
     """
 
     def __init__(

@@ -34,8 +34,6 @@ def no_answer_of(operation: str, url: str, error: OSError) -> NoAnswer:
 
 #: The variable that makes Python write TLS keys to a file.
 _KEY_LOG: Final = "SSLKEYLOGFILE"
-
-
 #: OpenSSL's reasons for a file without a certificate, and for an answer that is not TLS.
 _NO_CERTIFICATE: Final = "NO_CERTIFICATE_OR_CRL_FOUND"
 _NO_TLS: Final = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"})
