@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Final
 
 from etl.errors import AuditEtlError, TryAgainLater
@@ -79,7 +78,11 @@ class InFlightQuery:
                 return
             asked_at = asked.asked_at or source.now()
             if self.window.end > asked_at + TIME_TOLERANCE:
-                self._error = _not_over(stream, self.window, asked_at)
+                self._error = TryAgainLater(  # audits of it are yet to come
+                    f"{stream}: {self.window} is not over, the organisation's clock shows "
+                    f"{iso_utc(asked_at)} now and was set back; the next run exports what is over "
+                    "by then"
+                )
                 self._error.about = self.about
                 return
             self._query = OpenQuery(self.window, asked.query_id, asked_at)
@@ -103,9 +106,12 @@ class InFlightQuery:
 
     def _read(self, source: Source, asked: Asked) -> None:
         note(query_id=asked.query_id)
-        name = f"pages of {asked.query_id}"
-        waiting = self._sizes.waiting_bytes
-        self._pages = Prefetched(source.pages(asked), _bytes_of, waiting, name)
+        self._pages = Prefetched(
+            source.pages(asked),
+            lambda page: sum(map(len, page.records)),
+            self._sizes.waiting_bytes,
+            f"pages of {asked.query_id}",
+        )
 
 
 @dataclass(slots=True)
@@ -145,15 +151,3 @@ def about_window(stream: Stream, window: Window, schedule: str) -> dict[str, str
         "window_end": iso_utc(window.end),
         "schedule": schedule,
     }
-
-
-def _not_over(stream: Stream, window: Window, now: datetime) -> AuditEtlError:
-    """The error of a query about time that is not over: audits of it are yet to come."""
-    return TryAgainLater(
-        f"{stream}: {window} is not over, the organisation's clock shows {iso_utc(now)} now and "
-        "was set back; the next run exports what is over by then"
-    )
-
-
-def _bytes_of(page: Page) -> int:
-    return sum(map(len, page.records))

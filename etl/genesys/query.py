@@ -235,7 +235,10 @@ class AuditSource:
                 if not error.refusal.too_large:
                     raise
                 if not size.refused():
-                    raise self._too_large(error) from error
+                    raise SourceBrokePromise(
+                        f"organisation {self._api.organization}: {error.refusal}; even a single "
+                        "audit is too large: set expand_user = false or allow_redirect = true"
+                    ) from error
             else:
                 if size.served():
                     _LOG.warning(
@@ -246,12 +249,6 @@ class AuditSource:
                         size,
                     )
                 return page
-
-    def _too_large(self, error: Refused) -> SourceBrokePromise:
-        return SourceBrokePromise(
-            f"organisation {self._api.organization}: {error.refusal}; even a single audit is "
-            "too large: set expand_user = false or allow_redirect = true"
-        )
 
     def _failed(self, asked: Asked, what: str) -> QueryFailed:
         return QueryFailed(

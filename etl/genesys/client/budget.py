@@ -18,6 +18,10 @@ class Budget:
     """The rate budget of an organisation's token, shared by all threads.
 
     Until an answer has told of a budget, and after a minute is over, requests are sent freely.
+
+    Attributes:
+        allowed: requests a minute, as the last answer said; None if none has said it.
+        seconds_waited: how long requests were held back so far, all threads added up.
     """
 
     def __init__(self, organization: str, clock: Clock, wait_max: float) -> None:
@@ -25,17 +29,11 @@ class Budget:
         self._clock = clock
         self._wait_max = wait_max
         self._lock = threading.Lock()
-        self._allowed: int | None = None
+        self.allowed: int | None = None
         self._remaining: int | None = None
         self._resets_at: float | None = None
         self._refused_until: float | None = None
-        self._waited = 0.0
-
-    @property
-    def allowed(self) -> int | None:
-        """Requests a minute, as the last answer said; None if none has said it."""
-        with self._lock:
-            return self._allowed
+        self.seconds_waited = 0.0
 
     @property
     def remaining(self) -> int | None:
@@ -43,12 +41,6 @@ class Budget:
         with self._lock:
             self._forget_if_over(self._clock.monotonic())
             return self._remaining
-
-    @property
-    def seconds_waited(self) -> float:
-        """How long requests were held back so far, all threads added up."""
-        with self._lock:
-            return self._waited
 
     def take(self) -> float:
         """Take one request off the budget; wait first if nothing is left of it.
@@ -74,7 +66,7 @@ class Budget:
             self._clock.wait(wait)
             waited += wait
             with self._lock:
-                self._waited += wait
+                self.seconds_waited += wait
                 # Waited for is over, even where the monotonic clock stands still.
                 if refused_until is not None and self._refused_until == refused_until:
                     self._refused_until = None
@@ -95,7 +87,7 @@ class Budget:
         left = max(0, int(allowed - count))
         with self._lock:
             now = self._clock.monotonic()
-            self._allowed = int(allowed)
+            self.allowed = int(allowed)
             self._forget_if_over(now)
             if self._remaining is not None:
                 # Answers may overtake each other, and do not count what is still under way.

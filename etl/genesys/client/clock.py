@@ -87,13 +87,16 @@ class OrganizationClock:
 
     It is up to a second early, and never late while both clocks run. What is done to this machine's
     clock does not change it. May be used from several threads.
+
+    Attributes:
+        confirmations: how many answers have told it that cannot have come from a cache.
     """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._lock = threading.Lock()
         self._reading: _Reading | None = None
-        self._confirmations = 0
+        self.confirmations = 0
 
     def heard(self, date: datetime | None, sent: float, *, fresh: bool) -> None:
         """Learn from the `Date` of an answer that has just begun to arrive.
@@ -113,7 +116,7 @@ class OrganizationClock:
                 if before is None or (not before.theirs and ours < before.then(at)):
                     self._reading = _Reading(ours, at, theirs=False)
                 return
-            self._confirmations += fresh
+            self.confirmations += fresh
             if before is None or not before.theirs or date > before.then(at):
                 self._reading = _Reading(date, at, theirs=True)
             elif fresh and (before.then(at) - date).total_seconds() > _DATE_SECONDS + at - sent:
@@ -133,12 +136,6 @@ class OrganizationClock:
             if self._reading is None or not self._reading.theirs:
                 return None
             return self._reading.then(self._clock.monotonic()) - self._clock.now()
-
-    @property
-    def confirmations(self) -> int:
-        """How many answers have told it that cannot have come from a cache."""
-        with self._lock:
-            return self._confirmations
 
 
 def _is_believable(theirs: datetime, ours: datetime) -> bool:

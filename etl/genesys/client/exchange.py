@@ -89,6 +89,9 @@ class Exchange:
 
     May be used from several threads: no two share an HTTP session at any time, and there are as
     many sessions as requests were ever under way at once, each with its connection kept open.
+
+    Attributes:
+        count: requests sent so far.
     """
 
     def __init__(
@@ -99,14 +102,8 @@ class Exchange:
         self._body_bytes_max = body_bytes_max
         self._lock = threading.Lock()
         self._idle: list[requests.Session] = []
-        self._count = 0
+        self.count = 0
         self.time = OrganizationClock(clock)
-
-    @property
-    def count(self) -> int:
-        """Requests sent so far."""
-        with self._lock:
-            return self._count
 
     def close(self) -> None:
         """Close all connections; call it when no thread sends any more."""
@@ -123,7 +120,7 @@ class Exchange:
         self._clock.check()
         count_request()
         with self._lock:
-            self._count += 1
+            self.count += 1
 
     def send(self, base: str, call: Call, auth: AuthBase) -> Answer | Refusal | NoAnswer:
         """Send `call` to `base` once.

@@ -8,22 +8,20 @@ from typing import Final
 
 
 class Tally:
-    """Counts the requests that are sent within `tallied`, and in threads that are made there."""
+    """Counts the requests that are sent within `tallied`, and in threads that are made there.
+
+    Attributes:
+        requests: counted so far; those for tokens, polls and further attempts count too.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._requests = 0
-
-    @property
-    def requests(self) -> int:
-        """Requests counted so far; those for tokens, polls and further attempts count too."""
-        with self._lock:
-            return self._requests
+        self.requests = 0
 
     def add(self) -> None:
         """Count one more."""
         with self._lock:
-            self._requests += 1
+            self.requests += 1
 
 
 _TALLY: Final[ContextVar[Tally | None]] = ContextVar("tally", default=None)

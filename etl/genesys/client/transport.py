@@ -61,8 +61,6 @@ class Transport:
 
     Attributes:
         organization: the organisation's name in the configuration.
-        endpoints: where it is asked.
-        exchange: sends and counts.
         budget: what may still be sent this minute.
         tell: is told of each request.
     """
