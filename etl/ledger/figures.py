@@ -75,10 +75,6 @@ def costs(engine: sa.Engine, stream: Stream, since: datetime) -> list[Cost]:
 
 def rejects(engine: sa.Engine, organization: str) -> int:
     """How many records of the organisation are kept aside."""
-    query = (
-        sa.select(sa.func.count())
-        .select_from(audit_rejects)
-        .where(audit_rejects.c.organization == organization)
-    )
+    query = sa.select(sa.func.count()).where(audit_rejects.c.organization == organization)
     with reading(engine) as connection:
         return int(connection.execute(query).scalar_one())

@@ -69,15 +69,13 @@ class Lease:
         Raises:
             LeaseHeld: another process has taken it; the caller's transaction must not commit.
         """
-        kept = connection.execute(sa.update(leases).where(*self._ours()).values(token=self.token))
+        ours = leases.c.name == self.name, leases.c.token == self.token
+        kept = connection.execute(sa.update(leases).where(*ours).values(token=self.token))
         if kept.rowcount != 1:
             raise LeaseHeld(
                 f"the lease {self.name} was taken by another process while this one was held up; "
                 "that process goes on with the work"
             )
-
-    def _ours(self) -> tuple[sa.ColumnElement[bool], ...]:
-        return leases.c.name == self.name, leases.c.token == self.token
 
 
 def acquire(
@@ -120,18 +118,14 @@ def _take(
         ends = min(row["expires_at"], at + LENGTH_MAX)
         if ends < row["expires_at"]:
             connection.execute(row_of_lease.values(expires_at=ends))
-        return _held(name, row, ends)
+        return LeaseHeld(
+            f"{name} is held by {holder_name(row['holder'])} since {iso_utc(row['acquired_at'])}; "
+            f"its lease ends {iso_utc(ends)} unless it is renewed: wait for it (--wait), or stop "
+            "that process"
+        )
     token = row["token"] + 1
     connection.execute(row_of_lease.values(token=token, **values))
     return Lease(name, holder, token)
-
-
-def _held(name: str, row: sa.RowMapping, ends: datetime) -> LeaseHeld:
-    return LeaseHeld(
-        f"{name} is held by {holder_name(row['holder'])} since {iso_utc(row['acquired_at'])}; its "
-        f"lease ends {iso_utc(ends)} unless it is renewed: wait for it (--wait), or stop that "
-        "process"
-    )
 
 
 def _time(connection: sa.Connection, ours: datetime) -> datetime:

@@ -36,7 +36,6 @@ class StreamStatus:
         watermark: its watermark; None if it has never run.
         behind: how far its watermark is from that instant; None if it has never run.
         claimed_ahead: up to where it is marked as loaded, if that lies after that instant.
-        last_receipt: the receipt written last.
         gaps: time between its first and last loaded instant without a receipt, counted from where
             the configuration begins if that is earlier.
         rejects: records of its organisation that could not be rows.
