@@ -67,10 +67,8 @@ class _Watch:
     """The main thread's work: it waits for nothing but messages, so that a signal finds it ready.
 
     Args:
-        messages: what there is to react to.
         prepare: reads the configuration and leaves a runtime, or why there is none, in `messages`.
         beat: called whenever it looks up.
-        steps: what was done to the clock.
     """
 
     def __init__(

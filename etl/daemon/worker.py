@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 from typing import Final
@@ -17,7 +17,6 @@ from etl.ledger import leases
 from etl.ledger.leases import Lease
 from etl.model import Receipt, Stream
 from etl.operations import early, export
-from etl.operations.streams import Failure
 
 _LOG = logging.getLogger(__name__)
 
@@ -81,7 +80,14 @@ class Worker:
             Stopped: a signal asked to stop.
         """
         try:
-            with closing(self._outcomes()) as outcomes:
+            outcomes = export.run(
+                self._app,
+                organization=self._organization,
+                # A dead process of another machine keeps its lease so long, and nobody else does.
+                wait=self._app.timing.length,
+                watch=lambda _: self._observer.moves(self._organization),
+            )
+            with closing(outcomes):
                 for outcome in outcomes:
                     if isinstance(outcome, Receipt):
                         self._observer.loaded(outcome)
@@ -97,15 +103,6 @@ class Worker:
             raise
         except AuditEtlError as error:
             self._failed(None, error)
-
-    def _outcomes(self) -> Generator[Receipt | Failure, None, None]:
-        # A dead process of another machine keeps its lease for so long, and nobody else does.
-        return export.run(
-            self._app,
-            organization=self._organization,
-            wait=self._app.timing.length,
-            watch=lambda _: self._observer.moves(self._organization),
-        )
 
     def _run(self) -> None:
         try:
