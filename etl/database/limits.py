@@ -19,12 +19,8 @@ _POSTGRESQL_LIMITS: Final = """
 SELECT name, setting::bigint / 1000.0 FROM pg_settings
 WHERE name IN ('statement_timeout', 'transaction_timeout') AND setting::bigint > 0
 """
-_MARIADB_LIMITS: Final = """
-SELECT 'max_statement_time', @@max_statement_time
-"""
-_MYSQL_LIMITS: Final = """
-SELECT 'max_execution_time', @@max_execution_time / 1000
-"""
+_MARIADB_LIMITS: Final = "SELECT 'max_statement_time', @@max_statement_time"
+_MYSQL_LIMITS: Final = "SELECT 'max_execution_time', @@max_execution_time / 1000"
 
 #: What a server of MySQL or MariaDB cannot have: not each has each of these variables.
 _UNUSABLE: Final = """

@@ -72,21 +72,13 @@ def connect(
     arguments: Sequence[Any],
     parameters: Mapping[str, Any],
 ) -> Any:  # noqa: ANN401 - PyMySQL may be absent
-    """Connect, and prepare the session before SQLAlchemy asks it how names are quoted."""
-    connection = _connected_by_pymysql(url, dialect.loaded_dbapi, arguments, parameters)
-    _prepare(url, timeouts, connection, record)
-    return connection
+    """Connect, and prepare the session before SQLAlchemy asks it how names are quoted.
 
-
-def _connected_by_pymysql(
-    url: sa.URL,
-    driver: Any,  # noqa: ANN401
-    arguments: Sequence[Any],
-    parameters: Mapping[str, Any],
-) -> Any:  # noqa: ANN401
-    """Connect; PyMySQL raises errors of no common class for parameters that it cannot use."""
+    PyMySQL raises errors of no common class for parameters that it cannot use.
+    """
+    driver: Any = dialect.loaded_dbapi
     try:
-        return driver.connect(*arguments, **parameters)
+        connection = driver.connect(*arguments, **parameters)
     except driver.Error:
         raise
     except RuntimeError as error:
@@ -104,6 +96,8 @@ def _connected_by_pymysql(
             "unix_socket=FILE, ssl_ca=FILE, ssl_cert=FILE, ssl_key=FILE and the like; leave out "
             "those of other drivers"
         ) from None
+    _prepare(url, timeouts, connection, record)
+    return connection
 
 
 def _prepare(url: sa.URL, timeouts: Timeouts, driver: Any, record: Any) -> None:  # noqa: ANN401

@@ -4,7 +4,7 @@ import os
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import closing, suppress
 from datetime import datetime
 from pathlib import Path
@@ -191,12 +191,9 @@ def short_of_room(folders: Iterable[Path]) -> str | None:
 
 def connections_free(engine: sa.Engine) -> int | None:
     """How many connections the server would still take from this user; None for no server."""
-    count: Callable[[sa.Connection], int] | None
-    count = {"postgresql": _free_on_postgresql, "sqlite": None}.get(
-        engine.dialect.name, _free_on_mysql
-    )
-    if count is None:
+    if engine.dialect.name == "sqlite":
         return None
+    count = _free_on_postgresql if engine.dialect.name == "postgresql" else _free_on_mysql
     with reading(engine) as connection:
         return count(connection)
 
