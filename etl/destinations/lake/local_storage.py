@@ -145,15 +145,11 @@ def _require_size(file: Path, size: int) -> None:
 
 def _make_folders(folder: Path, root: Path) -> None:
     """Make `folder` and what is missing above it, durably, for their owner only."""
-    missing = []
-    while not folder.exists():
-        missing.append(folder)
-        if folder == root:
-            break
-        folder = folder.parent
-    for new in reversed(missing):
-        new.mkdir(mode=0o700, exist_ok=True)
-        _flush(new.parent)
+    if not folder.exists():
+        if folder != root:
+            _make_folders(folder.parent, root)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        _flush(folder.parent)
 
 
 def _flush(path: Path) -> None:

@@ -79,12 +79,6 @@ class _Published:
     arrived: Arrived = NOTHING
     generation: str = ""
 
-    def add(self, new: New) -> None:
-        """Add what was published of a partition."""
-        self.new_events += new.count
-        self.given += new.given
-        self.arrived |= new.arrived
-
 
 class ParquetDestination(Contents):
     """A tree of Parquet files, and its ledger in the ledger database. See `Destination`.
@@ -255,7 +249,9 @@ class ParquetDestination(Contents):
                     path = path_of(pending.stream.organization, partition)
                     self._storage.publish(new.file, path, lambda: self._binding.confirm(fence))
                     new.file.unlink(missing_ok=True)
-                done.add(new)
+                done.new_events += new.count
+                done.given += new.given
+                done.arrived |= new.arrived
         return done
 
 

@@ -76,27 +76,21 @@ def connect(storage: Storage, sizes: Sizes) -> "Iterator[duckdb.DuckDBPyConnecti
         raise ConfigurationError(
             f"questions to a lake need DuckDB: run {how_to_install('duckdb')}"
         ) from None
-    with (
-        tempfile.TemporaryDirectory(prefix="audit-etl-query-") as spill,
-        _opened() as connection,
-    ):
+    with tempfile.TemporaryDirectory(prefix="audit-etl-query-") as spill, _opened() as connection:
         _prepare(connection, dataset(storage, sizes), spill)
         yield connection
 
 
-@contextmanager
-def _opened() -> "Iterator[duckdb.DuckDBPyConnection]":
+def _opened() -> "duckdb.DuckDBPyConnection":
     import duckdb
 
     try:
-        connection = duckdb.connect()
+        return duckdb.connect()
     except duckdb.Error as error:
         raise DestinationUnavailable(
             f"DuckDB, which answers questions to a lake, cannot be started: {error}; see that this "
             "user has memory and a writable TMPDIR, then run the same command again"
         ) from None
-    with connection:
-        yield connection
 
 
 def _prepare(connection: "duckdb.DuckDBPyConnection", lake: ds.Dataset, spill: str) -> None:
