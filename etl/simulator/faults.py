@@ -36,13 +36,7 @@ _CHOICES: Final = {
 
 
 class FaultDescription(NamedTuple):
-    """A fault as help shows it.
-
-    Attributes:
-        name: what to write before `=`.
-        default: what it is unless it is switched on or set.
-        does: what it does; N stands for its value.
-    """
+    """A fault as help shows it; in what it does, N stands for its value."""
 
     name: str
     default: int | bool | str
@@ -210,6 +204,6 @@ def _read(name: str, value: str, default: object) -> int | bool | str:
     number = int(value)
     if name in _STATUSES and number not in _STATUSES[name]:
         *most, last = _STATUSES[name]
-        few = ", ".join(map(str, most)) if len(most) < 10 else f"{most[0]} to"
-        raise ValueError(f"the fault {name} takes {few} {'or ' if len(most) < 10 else ''}{last}")
+        few = f"{most[0]} to" if isinstance(_STATUSES[name], range) else f"{most}"[1:-1] + " or"
+        raise ValueError(f"the fault {name} takes {few} {last}")
     return number
