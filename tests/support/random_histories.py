@@ -177,7 +177,7 @@ def dying(patch: pytest.MonkeyPatch, step: int, *, at_once: bool) -> Iterator[No
     """Die before the `step`th step; nothing is cleared away if it is `at_once`."""
     with patch.context() as here:
         if at_once:
-            here.setattr(leases, "release", lambda *_: die())
+            here.setattr(leases, "give_back", lambda *_: die())
             here.setattr(Staging, "__exit__", lambda *_: None)
         with dying_at(step, sa.Engine, patch):
             yield
