@@ -160,6 +160,7 @@ def stored(request: pytest.FixtureRequest, machine: Machine) -> Iterator[str]:
 PLACES = {"sqlite": 0, "postgresql": 1, "parquet": 2}
 
 
+@pytest.mark.slow
 def test_an_organisation_is_probed(machine: Machine) -> None:
     machine.run(blocks("Probe an organisation")[0])
 
