@@ -31,7 +31,7 @@ from etl.window import Window, gaps, last_piece, piece_for
 
 _LOG = logging.getLogger(__name__)
 
-#: What the log tells of a receipt.
+#: The fields of a receipt that are logged.
 _FIGURES: Final = ("events", "new_events", "rejects", "requests")
 
 

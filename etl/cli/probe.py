@@ -60,11 +60,12 @@ def probe_command(
         app_of(context, config_path, verbose=verbose, organizations=named) as app,
     ):
         findings = _found(app, hold, show=not as_json)
+        report = _report(findings, hold)
         if as_json:
             remedies = {found.about: found.remedy for found in findings if found.remedy}
-            print_json({**_report(findings, hold), "remedies": remedies})
+            print_json({**report, "remedies": remedies})
         if file is not None:
-            json.dump(_report(findings, hold), file, indent=2, ensure_ascii=False)
+            json.dump(report, file, indent=2, ensure_ascii=False)
             file.write("\n")
     contradicted = [found for found in findings if found.verdict is Verdict.CONTRADICTED]
     return SourceBrokePromise.exit_status if contradicted else 0

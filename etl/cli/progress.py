@@ -112,12 +112,10 @@ class Bar:
             BarColumn(bar_width=None, table_column=Column(ratio=1)),
             TextColumn("{task.percentage:>3.0f} %"),
             TextColumn("{task.fields[events]} audits"),
-            TextColumn("{task.fields[left]} requests left this minute"),
+            *([TextColumn("{task.fields[left]} requests left this minute")] if self._wide else []),
             TimeRemainingColumn(),
             TextColumn("left"),
         ]
-        if not self._wide:
-            del wanted[4]
         self._progress = Progress(*wanted, console=console, expand=True)
         self._task = self._progress.add_task("", total=self._whole, events=0, left="?")
         self._progress.start()

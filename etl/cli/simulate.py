@@ -91,7 +91,7 @@ def simulate_command(
     Nothing of it leaves this machine unless --host says so, and its credentials are no secret.
     """
     measured = _measured(like) if like else {}
-    limited = measured.pop("rate_limit", RATE_PER_MINUTE)
+    limited = int(measured.pop("rate_limit", RATE_PER_MINUTE))
     seen = _parsed("--like", [f"{name}={value}" for name, value in measured.items()], Faults())
     wrong = _parsed("--fault", faults, seen)
     now = clock().replace(microsecond=0)
@@ -100,7 +100,7 @@ def simulate_command(
             log=log,
             query_seconds=query_seconds,
             latency_seconds=latency,
-            allowed_per_minute=int(limited) if rate_limit is None else rate_limit,
+            allowed_per_minute=limited if rate_limit is None else rate_limit,
             faults=wrong,
         )
         try:

@@ -76,6 +76,20 @@ def _too_late(instant: datetime, latest: datetime) -> str:
     )
 
 
+def only_organization(app: App) -> str:
+    """The name of the one organisation that is configured, or chosen with `--organization`.
+
+    Raises:
+        ConfigurationError: an organisation has no credentials.
+        UsageError: there are several.
+    """
+    app.settings.require_credentials()
+    names = list(app.settings.organizations)
+    if len(names) > 1:
+        raise UsageError(f"--organization: name one of {', '.join(names)}")
+    return names[0]
+
+
 def require_past(app: App, span: Window, stream: Stream) -> None:
     """Return if `span` is over by the organisation's clock.
 

@@ -15,6 +15,7 @@ from etl.errors import AuditEtlError, NotPermitted, SourceBrokePromise, Stopped,
 from etl.genesys.client.failures import Refused
 from etl.genesys.follower import RECENT, Ask, Follower, FollowOptions, follow
 from etl.genesys.realtime import RealtimePage
+from etl.operations.selection import only_organization
 from etl.window import WINDOW_MIN, Window, floor_second, format_duration
 from etl.wire import REALTIME_DAYS
 
@@ -58,11 +59,11 @@ def tail(app: App, request: TailRequest) -> Iterator[list[bytes]]:
     """Records that became visible, each once, after each request; ends when a signal asks for it.
 
     Raises:
-        UsageError: the realtime query does not know a service, or does not go so far back.
-        UsageError: several organisations are configured, and none of them is chosen.
+        UsageError: the realtime query does not know a service, or does not go so far back; or
+            several organisations are configured, and none of them is chosen.
         AuditEtlError: the organisation cannot be asked; see `Transport.call`.
     """
-    organization = _organization(app)
+    organization = only_organization(app)
     now = app.time_of(organization)
     for word, length in (("--since", now - (request.since or now)), ("--reach", request.reach)):
         if length > REACH_MAX:
@@ -79,7 +80,7 @@ def tail(app: App, request: TailRequest) -> Iterator[list[bytes]]:
 
 def related(app: App, audit_id: str) -> tuple[bytes, ...]:
     """The audits that the same action wrote as the given one; see `RecentAudits.related`."""
-    return app.source(_organization(app)).recent.related(audit_id)
+    return app.source(only_organization(app)).recent.related(audit_id)
 
 
 def _followed(app: App, organization: str, request: TailRequest) -> Iterator[list[bytes]]:
@@ -230,14 +231,6 @@ def _not_followed(organization: str, service: str, why: object) -> None:
         service,
         why,
     )
-
-
-def _organization(app: App) -> str:
-    app.settings.require_credentials()
-    names = list(app.settings.organizations)
-    if len(names) > 1:
-        raise UsageError(f"--organization: name one of {', '.join(names)}")
-    return names[0]
 
 
 def _unknown(service: str, known: Sequence[str]) -> str:

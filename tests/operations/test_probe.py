@@ -14,14 +14,17 @@ from etl.config import load
 from etl.errors import NotPermitted
 from etl.genesys.client.failures import Refusal, Refused
 from etl.operations.probe import EXPECTED, REQUESTS_MAX, Finding, Verdict, probe
+from etl.operations.probe.inquiry import NoneLeft, inquiry_of
 from etl.operations.probe.unanswered import refusal_text
 from etl.simulator import CLIENT_ID, CLIENT_SECRET, AuditLog, Faults, Simulator
+from etl.window import Window
 from tests.support.commands import audit_etl, environment, start
 from tests.support.hostile_organization import Waits
 from tests.support.simulated_organization import END, NOW, START, HandClock
 from tests.support.simulated_organization import audit as record
 
 HOUR = timedelta(hours=1)
+SECOND = timedelta(seconds=1)
 #: What each fault makes the probe say, as the name of the expectation that it contradicts.
 DEVIATIONS: dict[str, tuple[dict[str, Any], str]] = {
     "interval end": ({"include_interval_end": True}, "interval end"),
@@ -297,3 +300,29 @@ def test_a_slow_organisation_is_asked_never_more_than_it_may_be(
         found = list(probe(app, HOUR))
 
     assert sorted(finding.about for finding in found) == sorted(EXPECTED)
+
+
+@pytest.mark.parametrize(("audits", "read"), [(50, 50), (60, 60), (61, 60), (120, 60), (121, 60)])
+def test_no_answer_is_read_over_more_than_six_pages(tmp_path: Path, audits: int, read: int) -> None:
+    window = Window(NOW - HOUR, NOW)
+    records = [(record(n, NOW - n * SECOND), NOW - HOUR) for n in range(1, audits + 1)]
+    with (
+        AuditLog.of(records) as many,
+        probing(many, tmp_path, faults=Faults(page_max=10)) as (app, _),
+        inquiry_of(app, "default") as inquiry,
+    ):
+        answered = inquiry.ask(window, audits=1000)
+
+    assert len(answered.ids()) == read
+    assert (answered.cursor is None) == (read == audits)
+
+
+def test_the_eighty_first_request_is_not_sent(log: AuditLog, tmp_path: Path) -> None:
+    with probing(log, tmp_path) as (app, simulator), inquiry_of(app, "default") as inquiry:
+        for _ in range(REQUESTS_MAX - 1):  # the token takes one
+            inquiry.api.service_mapping()
+        assert inquiry.requests == REQUESTS_MAX
+        with pytest.raises(NoneLeft):
+            inquiry.api.service_mapping()
+
+    assert sum(simulator.requests.values()) == REQUESTS_MAX

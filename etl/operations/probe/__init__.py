@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from etl.app import App
-from etl.errors import AuditEtlError, Stopped, UsageError
+from etl.errors import AuditEtlError, Stopped
 from etl.operations.probe import (
     ends,
     lives,
@@ -18,6 +18,7 @@ from etl.operations.probe import (
 )
 from etl.operations.probe.findings import EXPECTED, Finding, Measured, Verdict, finding
 from etl.operations.probe.inquiry import REQUESTS_MAX, Answered, Inquiry, NoneLeft, inquiry_of
+from etl.operations.selection import only_organization
 from etl.operations.warnings import CLOCK_REMEDY, SKEW_MAX, clock_text
 from etl.window import Window, floor_second
 
@@ -44,11 +45,7 @@ def probe(
         UsageError: several organisations are configured, and none is chosen.
         AuditEtlError: the organisation cannot be asked at all; see `Transport.call`.
     """
-    app.settings.require_credentials()
-    names = list(app.settings.organizations)
-    if len(names) > 1:
-        raise UsageError(f"--organization: name one of {', '.join(names)}")
-    with inquiry_of(app, names[0]) as inquiry:
+    with inquiry_of(app, only_organization(app)) as inquiry:
         told: set[str] = set()
         for found in _findings(app, inquiry, hold, pause or inquiry.wait):
             if found.about not in told:

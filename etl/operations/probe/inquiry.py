@@ -24,7 +24,7 @@ from etl.wire import CANCELLED, FAILED, PAGE_SIZE_MAX, SUCCEEDED, results_path
 REQUESTS_MAX: Final = 80
 #: No answer is read over more pages.
 _PAGES_MAX: Final = 6
-#: A request that fails is tried again once or twice at most: the probe tells of it.
+#: A failed request is retried once or twice at most, because the probe reports the failure.
 _PATIENCE: Final = Patience(
     first_pauses=(1.0,), outage_seconds=4.0, brief_tries=1, rate_seconds=90.0
 )
@@ -95,14 +95,15 @@ class Inquiry:
 
     Attributes:
         api: the organisation's operations.
+        source: the organisation's time.
         page_size: so many audits are asked for at once, fewer after a page that was too large.
     """
 
     def __init__(self, api: AuditApi, events: Sequence[Event]) -> None:
         self.api = api
+        self.source = AuditSource(api, expand_user=False, allow_redirect=False)
         self.page_size = PAGE_SIZE_MAX
         self._events = events
-        self._source = AuditSource(api, expand_user=False, allow_redirect=False)
         self._expected = _FIRST_POLL
 
     @property
@@ -114,11 +115,6 @@ class Inquiry:
     def limited(self) -> int:
         """How many requests were answered with 429."""
         return sum(isinstance(e, Requested) and e.status == 429 for e in self._events)
-
-    @property
-    def source(self) -> AuditSource:
-        """The organisation's time and budget."""
-        return self._source
 
     def wait(self, seconds: float) -> None:
         """Let time pass."""

@@ -22,10 +22,13 @@ def recent(inquiry: Inquiry, sample: Answered, latest: datetime) -> Answered:
     """The newest audits that can be exported."""
     times = sorted(sample.ids().values())
     spread = times[-1] - times[0] if times else _RECENT_MAX
-    wanted = min(_RECENT_AUDITS, 2 * inquiry.page_size)
-    length = spread * wanted / max(1, len(times))
+    length = spread * _wanted(inquiry) / max(1, len(times))
     length = timedelta(seconds=round(min(max(length, _RECENT_MIN), _RECENT_MAX).total_seconds()))
-    return inquiry.ask(Window(latest - length, latest), audits=2 * wanted)
+    return inquiry.ask(Window(latest - length, latest), audits=2 * _wanted(inquiry))
+
+
+def _wanted(inquiry: Inquiry) -> int:
+    return min(_RECENT_AUDITS, 2 * inquiry.page_size)
 
 
 def realtime(inquiry: Inquiry, exported: Answered) -> Generator[Finding, None, bool]:
@@ -62,7 +65,7 @@ def again(
         lag: how old its audits were at least.
         doubted: whether the realtime query shows more than that answer.
     """
-    after = inquiry.ask(before.window, audits=2 * min(_RECENT_AUDITS, 2 * inquiry.page_size))
+    after = inquiry.ask(before.window, audits=2 * _wanted(inquiry))
     first, second = before.ids(), after.ids()
     whole = bool(first) and before.cursor is None and after.cursor is None
     both = first.keys() & second.keys()
