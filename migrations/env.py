@@ -7,7 +7,7 @@ There is no ini file: `etl.database.migration` gives Alembic its folder and its 
 import sqlalchemy as sa
 from alembic import context
 
-from etl.database.schema import VERSION_TABLE, metadata
+from etl.database.schema import MYSQL_ROW, VERSION_TABLE, metadata
 
 
 @sa.event.listens_for(sa.Table, "before_create")
@@ -17,10 +17,15 @@ def _in_rows_for_long_keys(table: sa.Table, connection: sa.Connection, **_: obje
         table.dialect_kwargs[f"{connection.dialect.name}_row_format"] = "DYNAMIC"
 
 
+def _is_declared(_thing: object, name: str | None, *_: object) -> bool:
+    return name not in {MYSQL_ROW, "uq_audit_events_organization_id"}
+
+
 context.configure(
     connection=context.config.attributes["connection"],
     target_metadata=metadata,
     compare_type=True,
+    include_object=_is_declared,
     version_table=VERSION_TABLE,
     transaction_per_migration=True,
 )

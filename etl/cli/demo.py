@@ -35,7 +35,7 @@ _QUESTIONS: Final = (
         "What was changed last, from what to what?",
         "SELECT e.event_date, e.entity_type, p.property, p.old_values, p.new_values "
         "FROM audit_events e JOIN audit_property_changes p "
-        "ON p.organization = e.organization AND p.event_id = e.id "
+        "ON p.organization = e.organization AND p.event_date = e.event_date AND p.event_id = e.id "
         "WHERE p.property = 'name' ORDER BY e.event_date DESC LIMIT 3",
     ),
 )

@@ -7,7 +7,7 @@ byte by byte on every database, so that two ids that differ only in case are two
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql, postgresql
@@ -15,7 +15,7 @@ from sqlalchemy.dialects import mysql, postgresql
 from etl.database.times import UtcTime
 
 #: The migration that this version of the program needs; a test holds it against `migrations/`.
-HEAD: Final = "0002"
+HEAD: Final = "0003"
 
 #: Where Alembic keeps the version of these tables: other programs have an `alembic_version`.
 VERSION_TABLE: Final = "audit_etl_version"
@@ -35,7 +35,7 @@ metadata: Final = sa.MetaData(
 _INDEXED_CHARACTERS: Final = 100
 
 
-def _table(name: str, *items: sa.schema.SchemaItem) -> sa.Table:
+def _table(name: str, *items: sa.schema.SchemaItem, **options: Any) -> sa.Table:
     return sa.Table(
         name,
         metadata,
@@ -46,6 +46,7 @@ def _table(name: str, *items: sa.schema.SchemaItem) -> sa.Table:
         mariadb_engine="InnoDB",
         mariadb_charset="utf8mb4",
         mariadb_collate="utf8mb4_bin",
+        **options,
     )
 
 
@@ -85,7 +86,8 @@ def _index(table: str, *columns: str) -> sa.Index:
     None begins with the organisation: a planner without statistics would take such an index for
     the loader's look-up of ids, which is the primary key's, and read the whole organisation.
     """
-    lengths = {column: _INDEXED_CHARACTERS for column in columns if column != "event_date"}
+    untold = {"event_date", "organization"}
+    lengths = {column: _INDEXED_CHARACTERS for column in columns if column not in untold}
     return sa.Index(
         f"ix_{table}_{'_'.join(columns)}", *columns, mysql_length=lengths, mariadb_length=lengths
     )
@@ -117,32 +119,41 @@ audit_events: Final = _table(
     sa.Column("context", _Json, info=TEXT_MAP),
     sa.Column("raw", _Text, nullable=False),
     sa.Column("loaded_at", UtcTime(), nullable=False),
-    _index("audit_events", "event_date"),
+    _index("audit_events", "event_date", "organization"),
     _index("audit_events", "service_name", "event_date"),
     _index("audit_events", "entity_id", "event_date"),
     _index("audit_events", "user_id", "event_date"),
+    _index("audit_events", "client_id", "event_date"),
 )
 
-audit_property_changes: Final = _table(
-    "audit_property_changes",
-    sa.Column("organization", _Name, primary_key=True),
-    sa.Column("event_id", _Id, primary_key=True),
-    sa.Column("position", sa.Integer, primary_key=True, autoincrement=False),
-    sa.Column("property", _Text),
-    sa.Column("old_values", _Json, info=TEXTS),
-    sa.Column("new_values", _Json, info=TEXTS),
-)
 
-audit_entity_changes: Final = _table(
+def _changes(name: str, own: list[sa.Column[Any]], *indexes: sa.Index) -> sa.Table:
+    """A table of an audit's changes, side by side in the order of its time.
+
+    Without the time in it, the order would be that of the audits' ids, which is none: each
+    insertion would change another page.
+    """
+    return _table(
+        name,
+        sa.Column("organization", _Name, nullable=False),
+        sa.Column("event_id", _Id, nullable=False),
+        sa.Column("position", sa.Integer, autoincrement=False, nullable=False),
+        *own,
+        sa.Column("old_values", _Json, info=TEXTS),
+        sa.Column("new_values", _Json, info=TEXTS),
+        sa.Column("event_date", UtcTime(), nullable=False),
+        sa.PrimaryKeyConstraint("event_date", "organization", "event_id", "position"),
+        *indexes,
+        sqlite_with_rowid=False,
+    )
+
+
+audit_property_changes: Final = _changes("audit_property_changes", [sa.Column("property", _Text)])
+
+audit_entity_changes: Final = _changes(
     "audit_entity_changes",
-    sa.Column("organization", _Name, primary_key=True),
-    sa.Column("event_id", _Id, primary_key=True),
-    sa.Column("position", sa.Integer, primary_key=True, autoincrement=False),
-    sa.Column("entity_type", _Text),
-    sa.Column("entity_id", _Text),
-    sa.Column("entity_name", _Text),
-    sa.Column("old_values", _Json, info=TEXTS),
-    sa.Column("new_values", _Json, info=TEXTS),
+    [sa.Column(name, _Text) for name in ("entity_type", "entity_id", "entity_name")],
+    _index("audit_entity_changes", "entity_id", "event_date"),
 )
 
 early_audits: Final = _table(
@@ -163,7 +174,12 @@ audit_services: Final = _table(
     sa.Column("last_seen", UtcTime(), nullable=False),
 )
 
-_Serial = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+
+def _number(name: str) -> sa.Column[int]:
+    """A number that the database gives each row."""
+    kind = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+    return sa.Column(name, kind, sa.Identity(), primary_key=True)
+
 
 audit_rejects: Final = _table(
     "audit_rejects",
@@ -185,7 +201,7 @@ watermarks: Final = _table(
 
 receipts: Final = _table(
     "receipts",
-    sa.Column("receipt_id", _Serial, primary_key=True, autoincrement=True),
+    _number("receipt_id"),
     sa.Column("organization", _Name, nullable=False),
     sa.Column("stream", _string(128), nullable=False),
     sa.Column("window_start", UtcTime(), nullable=False),
@@ -228,7 +244,7 @@ late_arrivals: Final = _table(
 
 verifications: Final = _table(
     "verifications",
-    sa.Column("verification_id", _Serial, primary_key=True, autoincrement=True),
+    _number("verification_id"),
     sa.Column("organization", _Name, nullable=False),
     sa.Column("stream", _string(128), nullable=False),
     sa.Column("window_start", UtcTime(), nullable=False),
@@ -255,6 +271,17 @@ queries: Final = _table(
     #: When the window failed for good, the query asked again; NULL while it is under way.
     sa.Column("failed_at", UtcTime()),
 )
+
+#: Before which time an organisation's audits are no longer kept, because somebody removed them.
+retention: Final = _table(
+    "retention",
+    sa.Column("organization", _Name, primary_key=True),
+    sa.Column("kept_from", UtcTime(), nullable=False),
+    sa.Column("recorded_at", UtcTime(), nullable=False),
+)
+
+#: A column of MySQL's and MariaDB's `audit_events`, which `SELECT *` does not show.
+MYSQL_ROW: Final = "row_id"
 
 #: What must be the same at each run: the ledger, the lake, the organisation behind a name.
 identities: Final = _table(

@@ -126,8 +126,10 @@ def _of(prepared: sqlite3.Connection, child: sa.Table, events: Rows) -> Rows:
     key = [column.name for column in TABLES[0].c].index("id")
     ids = json.dumps([event[key] for event in events])
     return prepared.execute(
-        f"SELECT {_columns(child, 'c.')} FROM json_each(?) AS j CROSS JOIN {child.name} AS c "
-        "ON c.organization = 'default' AND c.event_id = j.value ORDER BY j.key, c.position",
+        f"SELECT {_columns(child, 'c.')} FROM json_each(?) AS j CROSS JOIN audit_events AS e "
+        f"ON e.organization = 'default' AND e.id = j.value CROSS JOIN {child.name} AS c "
+        "ON c.organization = e.organization AND c.event_date = e.event_date "
+        "AND c.event_id = e.id ORDER BY c.event_date, c.event_id, c.position",
         [ids],
     ).fetchall()
 

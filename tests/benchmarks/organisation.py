@@ -19,17 +19,23 @@ from tests import TOP
 
 #: Any month would do, as long as it is over: the organisation forgets nothing.
 MONTH: Final = Window(datetime(2026, 4, 1, tzinfo=UTC), datetime(2026, 5, 1, tzinfo=UTC))
-#: Every contender asks for so many windows.
+#: Every contender asks for so many windows, unless it is said otherwise.
 WINDOWS: Final = 3
 UNLIMITED: Final = 1_000_000_000
 
 
 @contextmanager
 def organisation(
-    audits: int, *, latency: float = 0.0, rate_limit: int = UNLIMITED
+    audits: int,
+    *,
+    span: Window = MONTH,
+    windows: int = WINDOWS,
+    latency: float = 0.0,
+    rate_limit: int = UNLIMITED,
 ) -> Iterator[dict[str, str]]:
-    """The environment in which contenders find `audits` audits of a month."""
-    told = json.dumps({"audits": audits, "latency": latency, "rate_limit": rate_limit})
+    """The environment in which contenders find `audits` audits of a span, asked in windows."""
+    options = {"span": str(span), "latency": latency, "rate_limit": rate_limit}
+    told = json.dumps({"audits": audits, **options})
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.benchmarks.organisation", told],
         cwd=TOP,
@@ -45,7 +51,7 @@ def organisation(
             "GENESYSCLOUD_REGION": url,
             "GENESYSCLOUD_OAUTHCLIENT_ID": CLIENT_ID,
             "GENESYSCLOUD_OAUTHCLIENT_SECRET": CLIENT_SECRET,
-            "BENCH_WINDOWS": ",".join(map(str, cut(MONTH, MONTH.length / WINDOWS))),
+            "BENCH_WINDOWS": ",".join(map(str, cut(span, span.length / windows))),
         }
     finally:
         process.terminate()
@@ -55,9 +61,8 @@ def organisation(
 def main() -> None:
     """Serve until terminated."""
     told = json.loads(sys.argv[1])
-    with AuditLog.generate(
-        count=told["audits"], start=MONTH.start, end=MONTH.end, late_share=0.0
-    ) as log:
+    start, end = map(datetime.fromisoformat, told["span"].split("/"))
+    with AuditLog.generate(count=told["audits"], start=start, end=end, late_share=0.0) as log:
         simulator = Simulator(
             log=log, latency_seconds=told["latency"], allowed_per_minute=told["rate_limit"]
         )

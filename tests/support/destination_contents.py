@@ -45,11 +45,18 @@ def audits_in(engine: sa.Engine, organization: str = "default") -> list[Audit]:
     return [
         Audit(
             **{n: v for n, v in event.items() if n not in {"organization", "loaded_at"}},
-            property_changes=tuple(PropertyChange(**c) for c in properties.pop(event["id"], [])),
-            entity_changes=tuple(EntityChange(**c) for c in entities.pop(event["id"], [])),
+            property_changes=tuple(PropertyChange(**c) for c in _of(event, properties)),
+            entity_changes=tuple(EntityChange(**c) for c in _of(event, entities)),
         )
         for event in events
     ] + _orphans(properties, entities)
+
+
+def _of(event: Mapping[str, Any], changes: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Take an audit's changes, which carry its time; those of 0.1.0 carry none."""
+    found = changes.pop(event["id"], [])
+    assert all(c.pop("event_date", event["event_date"]) == event["event_date"] for c in found)
+    return found
 
 
 def audits_in_lake(storage: Storage, organization: str = "default") -> list[Audit]:

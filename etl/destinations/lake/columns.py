@@ -30,7 +30,7 @@ _SHAPES: Final = {
     schema.TEXT_MAP[schema.SHAPE]: pa.map_(pa.string(), pa.string()),
 }
 #: What a child row says of its parent, which its place in the parent says already.
-OF_PARENT: Final = {"organization", "event_id", "position"}
+OF_PARENT: Final = {"organization", "event_id", "position", "event_date"}
 #: The version of the columns, in each file's metadata.
 VERSION_KEY: Final = b"audit_etl.columns"
 VERSION: Final = 1

@@ -231,7 +231,8 @@ def _facts(path: str) -> ds.Expression:
 def _change_columns(table: sa.Table, changes: str) -> str:
     own = [column for column in table.c if column.name not in OF_PARENT]
     members = [_shown(column, f"{changes}[number].{column.name}") for column in own]
-    return ", ".join(["organization", "id AS event_id", "number - 1 AS position", *members])
+    of_parent = ["organization", "id AS event_id", "number - 1 AS position"]
+    return ", ".join([*of_parent, *members, "event_date"])
 
 
 def _shown(column: sa.Column[object], value: str) -> str:

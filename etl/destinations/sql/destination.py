@@ -26,7 +26,14 @@ from etl.destinations import Fence, Held
 from etl.destinations.sql.fitting import fitting
 from etl.destinations.sql.groups import grouped
 from etl.destinations.sql.inserter import Inserter
-from etl.destinations.sql.keys import Scope, absent_of, delete_early, delete_orphans, rows_of_keys
+from etl.destinations.sql.keys import (
+    Scope,
+    absent_of,
+    delete_early,
+    delete_orphans,
+    rows_of_keys,
+    timed,
+)
 from etl.destinations.sql.malloc_trim import give_back
 from etl.destinations.sql.rejects import insert_rejects
 from etl.destinations.sql.rows import rows_of
@@ -46,11 +53,13 @@ class _Checks:
     """What a load does before it inserts: more each time that a key refuses.
 
     Attributes:
-        look_up: whether to look up which audits are there.
+        look_up: whether to look up which audits are there, at their time.
+        anywhere: whether to look them up at whatever time.
         replace_orphans: whether to delete what is there of audits that are not.
     """
 
     look_up: bool
+    anywhere: bool = False
     replace_orphans: bool = False
 
     @contextmanager
@@ -59,7 +68,9 @@ class _Checks:
         try:
             yield
         except sa.exc.IntegrityError:
-            self.look_up, self.replace_orphans = True, self.look_up
+            self.replace_orphans = self.anywhere
+            self.anywhere = self.look_up
+            self.look_up = True
             raise
 
 
@@ -215,7 +226,7 @@ class SqlDestination:
         organization = history.stream.organization
         by_id = {audit.id: audit for audit in reversed(group.audits)}
         scope = self._scope(connection, organization)
-        delete_early(scope, by_id)
+        delete_early(scope, {audit.id: audit.event_date for audit in group.audits})
         absent = _absent(scope, by_id, state.checks)
         times = ((audit.event_date, audit.service_name) for audit in absent)
         arrived = history.arrived(times, partial(_count, connection, history.stream))
@@ -238,15 +249,17 @@ class SqlDestination:
                 undone.
         """
         if checks.replace_orphans:
-            delete_orphans(scope, [audit.id for audit in absent])
+            delete_orphans(scope, [(audit.event_date, audit.id) for audit in absent])
         rows = rows_of(scope.organization, absent, self._now(), self._inserter.bound)
         self._inserter.insert(scope.connection, *rows)
 
 
 def _absent(scope: Scope, by_id: Mapping[str, Audit], checks: _Checks) -> list[Audit]:
     """Those that are not there, by id; all of them unless they are to be looked up."""
-    key = schema.audit_events.c.id
-    absent = absent_of(scope, key, by_id) if checks.look_up else sorted(by_id)
+    if not checks.look_up:
+        return [by_id[audit_id] for audit_id in sorted(by_id)]
+    times = () if checks.anywhere else [audit.event_date for audit in by_id.values()]
+    absent = absent_of(scope, schema.audit_events.c.id, by_id, *timed(times))
     return [by_id[audit_id] for audit_id in absent]
 
 

@@ -1,19 +1,19 @@
 """Which keys a table holds, and making room for those that are to be replaced."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 import sqlalchemy as sa
 
 from etl.database import schema
 
-#: Where other tables name an audit.
-_OF_AN_AUDIT: Final = (
-    schema.audit_property_changes.c.event_id,
-    schema.audit_entity_changes.c.event_id,
-    schema.early_audits.c.id,
-)
+_EVENTS: Final = schema.audit_events
+_CHANGES: Final = (schema.audit_property_changes, schema.audit_entity_changes)
+#: An audit's time and id.
+Key = tuple[datetime, str]
+Part = TypeVar("Part")
 _ENCODE: Final = msgspec.json.Encoder().encode
 
 
@@ -24,21 +24,36 @@ class Scope(NamedTuple):
     organization: str
     listed: int
 
-    def pieces(self, keys: Sequence[str]) -> Iterator[Sequence[str]]:
+    def pieces(self, keys: Sequence[Part]) -> Iterator[Sequence[Part]]:
         """The keys in lists for one statement each."""
         for start in range(0, len(keys), self.listed):
             yield keys[start : start + self.listed]
 
 
-def absent_of(scope: Scope, key: sa.Column[str], wanted: Mapping[str, object]) -> list[str]:
-    """The `wanted` keys that the table does not hold, sorted: all processes insert in one order."""
+def absent_of(
+    scope: Scope, key: sa.Column[str], wanted: Collection[str], *where: sa.ColumnElement[bool]
+) -> list[str]:
+    """The `wanted` keys that the table does not hold, sorted: all processes insert in one order.
+
+    Args:
+        where: what is known of the rows, so that the database need not look elsewhere.
+    """
     keys = sorted(wanted)
-    present = {row[0] for row in rows_of_keys(scope, (key,), keys)}
+    present = {row[0] for row in rows_of_keys(scope, (key,), keys, *where)}
     return [name for name in keys if name not in present]
 
 
+def timed(times: Collection[datetime]) -> Iterator[sa.ColumnElement[bool]]:
+    """What is known of audits of these times; the months of a partitioned table go by it."""
+    if times:
+        yield _EVENTS.c.event_date.between(min(times), max(times))
+
+
 def rows_of_keys(
-    scope: Scope, columns: Sequence[sa.Column[Any]], keys: Sequence[str]
+    scope: Scope,
+    columns: Sequence[sa.Column[Any]],
+    keys: Sequence[str],
+    *where: sa.ColumnElement[bool],
 ) -> Iterator[Any]:
     """Columns of the rows that hold one of `keys`, which are values of the first column.
 
@@ -47,7 +62,7 @@ def rows_of_keys(
     during a first backfill, it would rather read the whole organisation for a list of them.
     """
     key = columns[0]
-    mine = key.table.c.organization == scope.organization
+    mine = sa.and_(key.table.c.organization == scope.organization, *where)
     listed = sa.bindparam("keys", _ENCODE(keys).decode(), type_=sa.Text)
     dialect = scope.connection.dialect.name
     if dialect == "postgresql":
@@ -65,33 +80,45 @@ def rows_of_keys(
         yield from scope.connection.execute(query)
 
 
-def delete_early(scope: Scope, shown: Mapping[str, object]) -> None:
+def delete_early(scope: Scope, shown: Mapping[str, datetime]) -> None:
     """Delete those of `shown` that were loaded early, for the window's own records to be inserted.
 
     To be called in the transaction that inserts them, so that nobody sees them missing.
+
+    Args:
+        shown: the audits' times by their ids.
     """
-    table = schema.early_audits
-    there = sa.select(table.c.id).where(table.c.organization == scope.organization).limit(1)
+    marks = schema.early_audits.c
+    there = sa.select(marks.id).where(marks.organization == scope.organization).limit(1)
     if scope.connection.execute(there).first() is None:
         return
-    early = sorted(shown.keys() - set(absent_of(scope, table.c.id, shown)))
-    _delete(scope, early, *_OF_AN_AUDIT, schema.audit_events.c.id)
+    early = sorted(shown.keys() - set(absent_of(scope, marks.id, shown)))
+    held = rows_of_keys(scope, (_EVENTS.c.id, _EVENTS.c.event_date), early)
+    times = {(at, key) for key, at in held} | {(shown[key], key) for key in early}
+    _delete_changes(scope, sorted(times))
+    _delete(scope, early, marks.id)
+    _delete(scope, early, _EVENTS.c.id)
 
 
-def delete_orphans(scope: Scope, absent: list[str]) -> None:
+def delete_orphans(scope: Scope, absent: Sequence[Key]) -> None:
     """Delete the changes and marks of audits that are `absent`: somebody deleted these alone.
 
     Call it in the transaction that inserts the audits: if another process has inserted one of them
     meanwhile, the key refuses and nothing is deleted.
     """
-    wanted = dict.fromkeys(absent)
-    for key in _OF_AN_AUDIT:
-        orphans = wanted.keys() - set(absent_of(scope, key, wanted))
-        _delete(scope, sorted(orphans), key)
+    _delete_changes(scope, absent)
+    _delete(scope, [key for _, key in absent], schema.early_audits.c.id)
 
 
-def _delete(scope: Scope, ids: Sequence[str], *keys: sa.Column[str]) -> None:
+def _delete_changes(scope: Scope, of: Sequence[Key]) -> None:
+    for piece in scope.pieces(of):
+        for table in _CHANGES:
+            among = sa.tuple_(table.c.event_date, table.c.event_id).in_(piece)
+            mine = table.c.organization == scope.organization
+            scope.connection.execute(sa.delete(table).where(mine, among))
+
+
+def _delete(scope: Scope, ids: Sequence[str], key: sa.Column[str]) -> None:
     for piece in scope.pieces(ids):
-        for key in keys:
-            mine = key.table.c.organization == scope.organization
-            scope.connection.execute(sa.delete(key.table).where(mine, key.in_(piece)))
+        mine = key.table.c.organization == scope.organization
+        scope.connection.execute(sa.delete(key.table).where(mine, key.in_(piece)))

@@ -14,6 +14,8 @@ from etl.database.times import text_time
 from etl.records import Audit, Reject
 
 Row = tuple[object, ...]
+#: An audit, and its time as the database takes it.
+_Timed = tuple[Audit, object]
 
 _ENCODE: Final = msgspec.json.Encoder().encode
 _INT8: Final = Struct("!q").pack
@@ -63,26 +65,29 @@ def rows_of(
 ) -> Iterator[tuple[sa.Table, Iterator[Row]]]:
     """The rows of each table of audits, in the order of its columns, made as they are taken.
 
-    A change's position is its index in the record, from 0.
+    A change's position is its index in the record, from 0. Changes come in the order of their key,
+    which lets databases append them.
     """
-    yield schema.audit_events, _event_rows(organization, audits, bound.time(loaded_at), bound)
-    yield schema.audit_property_changes, _property_rows(organization, audits, bound.json)
-    yield schema.audit_entity_changes, _entity_rows(organization, audits, bound.json)
+    timed = [(audit, bound.time(audit.event_date)) for audit in audits]
+    yield schema.audit_events, _event_rows(organization, timed, bound.time(loaded_at), bound)
+    timed.sort(key=lambda one: (one[0].event_date, one[0].id))
+    yield schema.audit_property_changes, _property_rows(organization, timed, bound.json)
+    yield schema.audit_entity_changes, _entity_rows(organization, timed, bound.json)
 
 
 # A call for each row would take a quarter of the time again.
 
 
 def _event_rows(
-    organization: str, audits: Sequence[Audit], loaded_at: object, bound: Bound
+    organization: str, timed: Sequence[_Timed], loaded_at: object, bound: Bound
 ) -> Iterator[Row]:
-    time, utf8, json = bound.time, bound.utf8, bound.json
-    for audit in audits:
+    utf8, json = bound.utf8, bound.json
+    for audit, event_date in timed:
         remote_ips, params, context = audit.remote_ips, audit.message_params, audit.context
         yield (
             organization,
             audit.id,
-            time(audit.event_date),
+            event_date,
             audit.service_name,
             audit.action,
             audit.entity_type,
@@ -108,9 +113,9 @@ def _event_rows(
 
 
 def _property_rows(
-    organization: str, audits: Sequence[Audit], json: Callable[[object], object]
+    organization: str, timed: Sequence[_Timed], json: Callable[[object], object]
 ) -> Iterator[Row]:
-    for audit in audits:
+    for audit, event_date in timed:
         audit_id = audit.id
         for position, change in enumerate(audit.property_changes):
             old, new = change.old_values, change.new_values
@@ -121,13 +126,14 @@ def _property_rows(
                 change.property,
                 None if old is None else json(old),
                 None if new is None else json(new),
+                event_date,
             )
 
 
 def _entity_rows(
-    organization: str, audits: Sequence[Audit], json: Callable[[object], object]
+    organization: str, timed: Sequence[_Timed], json: Callable[[object], object]
 ) -> Iterator[Row]:
-    for audit in audits:
+    for audit, event_date in timed:
         audit_id = audit.id
         for position, change in enumerate(audit.entity_changes):
             old, new = change.old_values, change.new_values
@@ -140,6 +146,7 @@ def _entity_rows(
                 change.entity_name,
                 None if old is None else json(old),
                 None if new is None else json(new),
+                event_date,
             )
 
 
