@@ -35,7 +35,7 @@ metadata: Final = sa.MetaData(
 _INDEXED_CHARACTERS: Final = 100
 
 
-def _table(name: str, *items: sa.schema.SchemaItem, **options: Any) -> sa.Table:
+def _table(name: str, *items: sa.schema.SchemaItem) -> sa.Table:
     return sa.Table(
         name,
         metadata,
@@ -46,7 +46,7 @@ def _table(name: str, *items: sa.schema.SchemaItem, **options: Any) -> sa.Table:
         mariadb_engine="InnoDB",
         mariadb_charset="utf8mb4",
         mariadb_collate="utf8mb4_bin",
-        **options,
+        sqlite_with_rowid=not name.endswith("_changes"),
     )
 
 
@@ -144,7 +144,6 @@ def _changes(name: str, own: list[sa.Column[Any]], *indexes: sa.Index) -> sa.Tab
         sa.Column("event_date", UtcTime(), nullable=False),
         sa.PrimaryKeyConstraint("event_date", "organization", "event_id", "position"),
         *indexes,
-        sqlite_with_rowid=False,
     )
 
 

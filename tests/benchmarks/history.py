@@ -5,11 +5,9 @@ earlier times, in the order of time: keys, indexes and values lie as those of a 
 """
 
 import json
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from hashlib import md5
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,14 +15,15 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from etl.database import migration, schema
+from etl.database import migration
 from etl.database.engine import open_engine
-from etl.database.times import read_time, text_time
 from etl.window import Window
 from tests.benchmarks.organisation import organisation
 from tests.benchmarks.report import speed
 from tests.benchmarks.rounds import Stage, run_module
+from tests.support import copied_audits
 from tests.support import database_servers as servers
+from tests.support.copied_audits import Copy
 
 #: What a busy organisation writes on a working day: nearly a million a month.
 A_DAY: Final = 33_000
@@ -37,14 +36,8 @@ SIZES: Final = (0, 1_000_000, 3_000_000)
 #: Days that are loaded into tables of each size, one after the other.
 DAYS_EACH: Final = 2
 SATURDAY: Final = 5
-CHILDREN: Final = (schema.audit_property_changes, schema.audit_entity_changes)
+COUNT: Final = "SELECT count(*) FROM audit_events"
 
-#: An audit's new id and time, in the `{number}`th copy, which is `{days}` days earlier.
-_NEW: Final = {
-    "sqlite": ("copied_id({id}, {number})", "earlier({time}, {days})"),
-    "postgresql": ("md5({id} || {number}) || '0000'", "{time} - interval '{days} days'"),
-    "mysql": ("concat(md5(concat({id}, {number})), '0000')", "{time} - interval {days} day"),
-}
 #: What takes care that nothing of a copy is left to do while a load is timed.
 _SETTLE: Final = {
     "sqlite": "PRAGMA wal_checkpoint(TRUNCATE)",
@@ -105,7 +98,7 @@ def _of_tables(stage: Stage, kind: str, variables: dict[str, str]) -> dict[str, 
             _fill(engine, size)
             speeds[size] = [load() for _ in range(DAYS_EACH)]
         size_bytes = _ask(engine, _BYTES[engine.dialect.name])
-        held = _ask(engine, "SELECT count(*) FROM audit_events")
+        held = _ask(engine, COUNT)
         engine.dispose()
     return {"speeds": speeds, "bytes": size_bytes / held}
 
@@ -122,63 +115,17 @@ def _database(stage: Stage, kind: str) -> Iterator[str]:
 
 def _fill(engine: sa.Engine, size: int) -> None:
     """Copy the first days' audits until the tables hold `size`."""
-    first = DAYS_EACH * A_DAY
-    held = _ask(engine, "SELECT count(*) FROM audit_events")
-    done = (held - first) // first  # earlier copies
-    for number in count(max(1, done)):
+    first = Window(SPAN.start, SPAN.start + timedelta(days=DAYS_EACH))
+    held = _ask(engine, COUNT)
+    each = DAYS_EACH * A_DAY
+    for number in count(held // each):
         if held >= size:
             break
-        with closing(engine.raw_connection()) as connection:
-            _add_functions(connection.driver_connection)
-            cursor = connection.cursor()
-            for statement in _copies(engine.dialect.name, number):
-                cursor.execute(statement)
-            connection.commit()
-        held += first
+        copied_audits.add(engine, Copy(first, number, days=DAYS_EACH * number))
+        held += each
     outside = {"isolation_level": "AUTOCOMMIT", "in_transaction": False}
     with engine.connect().execution_options(**outside) as connection:
         connection.exec_driver_sql(_SETTLE[engine.dialect.name])
-
-
-def _copies(dialect: str, number: int) -> Iterator[str]:
-    """Statements that make the copy of that number."""
-    new_id, new_time = _NEW[dialect]
-    told = {"number": f"'{number}'", "days": number * DAYS_EACH}
-    end = text_time(SPAN.start + timedelta(days=DAYS_EACH))
-    first = f"e.event_date >= '{text_time(SPAN.start)}' AND e.event_date < '{end}'"
-    if dialect == "postgresql":
-        first = first.replace("' ", "+00' ").removesuffix("'") + "+00'"
-    for table in (schema.audit_events, *CHILDREN):
-        alias = "e" if table is schema.audit_events else "c"
-        made = {
-            "id": new_id.format(id="e.id", **told),
-            "event_id": new_id.format(id="e.id", **told),
-            "event_date": new_time.format(time="e.event_date", **told),
-        }
-        values = [made.get(column.name, f"{alias}.{column.name}") for column in table.c]
-        names = ", ".join(column.name for column in table.c)
-        also = " AND c.event_date = e.event_date" if "event_date" in table.c else ""
-        child = f"JOIN {table.name} c ON c.organization = e.organization AND c.event_id = e.id"
-        joined = "" if alias == "e" else child + also
-        yield (
-            f"INSERT INTO {table.name} ({names}) SELECT {', '.join(values)} "
-            f"FROM audit_events e {joined} WHERE {first} ORDER BY e.event_date"
-        )
-
-
-def _add_functions(driver: Any) -> None:
-    if isinstance(driver, sqlite3.Connection):
-        driver.execute("BEGIN IMMEDIATE")
-        driver.create_function("copied_id", 2, _copied_id, deterministic=True)
-        driver.create_function("earlier", 2, _earlier, deterministic=True)
-
-
-def _copied_id(of: str, number: str) -> str:
-    return md5((of + number).encode()).hexdigest() + "0000"
-
-
-def _earlier(time: str, days: int) -> str:
-    return text_time(read_time(time) - timedelta(days=days))
 
 
 def _ask(engine: sa.Engine, question: str) -> int:

@@ -7,7 +7,7 @@ import json
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -19,7 +19,7 @@ from alembic import command
 
 from etl.app import App
 from etl.config import load
-from etl.database import schema
+from etl.database import migration, schema
 from etl.database.engine import open_engine
 from etl.database.migration import config_of
 from etl.database.versions import schema_version
@@ -34,8 +34,10 @@ from etl.records import Audit
 from etl.simulator import CLIENT_ID, CLIENT_SECRET, AuditLog, Simulator
 from etl.window import Window
 from tests import TOP
+from tests.database.test_migrations import dies_at
 from tests.fixtures.organization import BEGIN, LAG, NOW, audits_of
 from tests.support import database_servers as servers
+from tests.support import migrations
 from tests.support.commands import audit_etl, environment
 from tests.support.destination_contents import audits_in, audits_in_lake
 from tests.support.hostile_organization import Waits, resting
@@ -105,11 +107,21 @@ class Old:
         return self.variables["AUDIT_ETL_DESTINATION"]
 
 
+#: What upgrades fill in rows that are there; `audits_in` looks at these.
+FILLED = {"event_date"}
+
+
 def as_before(after: list[dict[str, Any]], before: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows with the columns of before; what is new is null."""
+    """The rows with the columns of before, in an order of their own; what is new is null."""
     columns = set(before[0] if before else [])
-    assert not any(row[name] is not None for row in after for name in row.keys() - columns)
-    return [{name: row[name] for name in row if name in columns} for row in after]
+    new = {name for row in after for name in row} - columns - FILLED
+    assert not any(row[name] is not None for row in after for name in new)
+    return in_order([{name: row[name] for name in row if name in columns} for row in after])
+
+
+def in_order(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows in an order that does not depend on where the database keeps them."""
+    return sorted(rows, key=repr)
 
 
 def truth(name: str, window: Window) -> set[str]:
@@ -161,6 +173,19 @@ def _plain(value: object) -> object:
     return json.dumps(value) if isinstance(value, list | dict) else value
 
 
+@contextmanager
+def filled(kind: str, request: pytest.FixtureRequest, folder: Path) -> Iterator[str]:
+    """The URL of a database that 0.1.0 filled."""
+    if kind == "sqlite":
+        in_sqlite("sqlite.sql", folder / "audits.db")
+        yield f"sqlite:///{folder / 'audits.db'}"
+        return
+    fixture = {"postgresql": "postgres_server", "mariadb": "mariadb_server"}[kind]
+    with servers.fresh_database(request.getfixturevalue(fixture)) as url:
+        on_server(f"{kind}.jsonl", url)
+        yield url
+
+
 @pytest.fixture(params=["sqlite", "postgresql", "mariadb", "parquet"])
 def old(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Old]:
     with ExitStack() as stack:
@@ -175,13 +200,7 @@ def old(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Old]:
             storage = LocalStorage(lake)
             yield Old(variables, lambda name: audits_in_lake(storage, name), stack)
             return
-        url = f"sqlite:///{tmp_path / 'audits.db'}"
-        if request.param == "sqlite":
-            in_sqlite("sqlite.sql", tmp_path / "audits.db")
-        else:
-            fixture = {"postgresql": "postgres_server", "mariadb": "mariadb_server"}[request.param]
-            url = stack.enter_context(servers.fresh_database(request.getfixturevalue(fixture)))
-            on_server(f"{request.param}.jsonl", url)
+        url = stack.enter_context(filled(request.param, request, tmp_path))
         engine = open_engine(url)
         stack.callback(engine.dispose)
         yield Old({"AUDIT_ETL_DESTINATION": url}, lambda name: audits_in(engine, name), stack)
@@ -199,7 +218,7 @@ def test_a_server_of_0_1_0_is_refused_until_it_is_migrated(old: Old) -> None:
 
 
 def test_migrating_changes_no_row_and_status_tells_the_same(old: Old) -> None:
-    tables = sorted(set(schema.metadata.tables) - {"identities", "void_receipts"})
+    tables = sorted(set(schema.metadata.tables) - {"identities", "retention", "void_receipts"})
     before, audits = old.rows(*tables), {name: old.audits(name) for name in NAMES}
 
     migrated = audit_etl("migrate", env=environment(**old.variables))
@@ -208,7 +227,7 @@ def test_migrating_changes_no_row_and_status_tells_the_same(old: Old) -> None:
 
     after = old.rows(*tables)
     for name in tables:
-        assert as_before(after[name], before[name]) == before[name]
+        assert as_before(after[name], before[name]) == in_order(before[name])
     assert {name: old.audits(name) for name in NAMES} == audits
     told = audit_etl("status", "--json", env=environment(**old.variables))
     assert told.returncode == 0, told.stderr
@@ -220,6 +239,63 @@ def test_migrating_changes_no_row_and_status_tells_the_same(old: Old) -> None:
     assert of_default["rejects"] == 1
     assert [v["missing"] for v in of_default["verified"]] == [0]
     assert len(of_default["gaps"]) == 1
+
+
+@pytest.mark.parametrize("old", ["sqlite", "postgresql", "mariadb"], indirect=True)
+def test_changes_whose_audit_somebody_deleted_do_not_hinder_an_upgrade(old: Old) -> None:
+    before = {name: {audit.id: audit for audit in old.audits(name)} for name in NAMES}
+    gone = min(audit.id for audit in before["default"].values() if audit.entity_changes)
+    engine = open_engine(old.destination)
+    with engine.begin() as connection:
+        connection.execute(sa.text("DELETE FROM audit_events WHERE id = :id"), {"id": gone})
+    engine.dispose()
+
+    with old.app() as app:
+        app.migrate()
+
+    after = {name: {audit.id: audit for audit in old.audits(name)} for name in NAMES}
+    assert before["default"].pop(gone).property_changes
+    before["acme"].pop(gone, None)
+    assert after == before
+    old.run()
+    assert truth("default", SPAN) <= {audit.id for audit in old.audits("default")}
+
+
+#: What tests read of each kind after an upgrade that died.
+DUMPED = ("audit_events", "audit_property_changes", "audit_entity_changes", "receipts")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql", "mariadb"])
+def test_an_upgrade_that_died_at_any_statement_is_whole_after_the_next(
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    step, whole = 1, None
+    while True:
+        with ExitStack() as stack:
+            url = stack.enter_context(filled(kind, request, tmp_path / str(step)))
+            first, other = open_engine(url), open_engine(url)
+            stack.callback(first.dispose)
+            stack.callback(other.dispose)
+            died = dies_at(step, first)
+
+            migration.upgrade(other)
+
+            with other.begin() as connection:
+                connection.exec_driver_sql("DROP TABLE IF EXISTS alembic_version")
+                found = {
+                    name: sorted(map(repr, connection.exec_driver_sql(f"SELECT * FROM {name}")))
+                    for name in DUMPED
+                }
+            migrations.check(other)
+            assert whole is None or found == whole
+            whole = found
+            audits_in(other)
+        if not died:
+            break
+        step += 1
+    assert step > 30
 
 
 def test_a_file_of_0_1_0_needs_no_migration_to_be_looked_at(old: Old) -> None:
@@ -248,7 +324,7 @@ def test_the_new_release_goes_on_where_0_1_0_was_killed(old: Old) -> None:
         assert truth(name, SPAN) <= held.keys()
     rows = old.rows("receipts", "void_receipts", "audit_rejects", "early_audits")
     kept = {row["receipt_id"]: row for row in rows["receipts"]}
-    assert as_before([kept[row["receipt_id"]] for row in receipts], receipts) == receipts
+    assert as_before([kept[row["receipt_id"]] for row in receipts], receipts) == in_order(receipts)
     assert len(kept) > len(receipts)
     assert (rows["void_receipts"], rows["early_audits"]) == ([], [])
     assert len(rows["audit_rejects"]) == 1

@@ -23,6 +23,7 @@ import sqlalchemy as sa
 from etl.database import schema
 from etl.database.transactions import checkpointed, reading, transact
 from etl.destinations import Fence, Held
+from etl.destinations.sql import statistics
 from etl.destinations.sql.fitting import fitting
 from etl.destinations.sql.groups import grouped
 from etl.destinations.sql.inserter import Inserter
@@ -126,6 +127,7 @@ class SqlDestination:
                     rejects=total.rejects + written.rejects,
                     repeated=total.repeated + written.repeated,
                 )
+                statistics.gather(connection, receipt.new_events)
                 record(connection, receipt)
                 return receipt, written
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import sqlalchemy as sa
@@ -13,7 +13,6 @@ _EVENTS: Final = schema.audit_events
 _CHANGES: Final = (schema.audit_property_changes, schema.audit_entity_changes)
 #: An audit's time and id.
 Key = tuple[datetime, str]
-Part = TypeVar("Part")
 _ENCODE: Final = msgspec.json.Encoder().encode
 
 
@@ -24,7 +23,7 @@ class Scope(NamedTuple):
     organization: str
     listed: int
 
-    def pieces(self, keys: Sequence[Part]) -> Iterator[Sequence[Part]]:
+    def pieces(self, keys: Sequence[str]) -> Iterator[Sequence[str]]:
         """The keys in lists for one statement each."""
         for start in range(0, len(keys), self.listed):
             yield keys[start : start + self.listed]
@@ -111,11 +110,15 @@ def delete_orphans(scope: Scope, absent: Sequence[Key]) -> None:
 
 
 def _delete_changes(scope: Scope, of: Sequence[Key]) -> None:
-    for piece in scope.pieces(of):
-        for table in _CHANGES:
-            among = sa.tuple_(table.c.event_date, table.c.event_id).in_(piece)
-            mine = table.c.organization == scope.organization
-            scope.connection.execute(sa.delete(table).where(mine, among))
+    """Delete the changes of audits, one by one: not every planner seeks pairs in a list."""
+    keys = [{"at": at, "of": key} for at, key in of]
+    for table in _CHANGES if keys else ():
+        one = sa.delete(table).where(
+            table.c.event_date == sa.bindparam("at"),
+            table.c.organization == scope.organization,
+            table.c.event_id == sa.bindparam("of"),
+        )
+        scope.connection.execute(one, keys)
 
 
 def _delete(scope: Scope, ids: Sequence[str], key: sa.Column[str]) -> None:
