@@ -40,6 +40,7 @@ from tests.support.commands import audit_etl, environment
 from tests.support.destination_contents import audits_in, audits_in_lake
 from tests.support.hostile_organization import Waits, resting
 from tests.support.known_organizations import done
+from tests.support.migrations import comments, described
 from tests.support.simulated_organization import HandClock
 
 MADE = TOP / "tests" / "fixtures" / "0.1.0"
@@ -220,6 +221,14 @@ def test_migrating_changes_no_row_and_status_tells_the_same(old: Old) -> None:
     assert of_default["rejects"] == 1
     assert [v["missing"] for v in of_default["verified"]] == [0]
     assert len(of_default["gaps"]) == 1
+
+
+@pytest.mark.parametrize("old", ["postgresql"], indirect=True)
+def test_postgresql_shows_each_description_after_the_upgrade(old: Old) -> None:
+    with old.app() as app:
+        app.migrate()
+
+        assert comments(app.engine) == described()
 
 
 def test_a_file_of_0_1_0_needs_no_migration_to_be_looked_at(old: Old) -> None:
