@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
 
-from etl.database import limits, schema
+from etl.database import comments, limits, schema
 from etl.database.connections import without_limit
 from etl.database.errors import name_of, translated
 from etl.database.timeouts import TIMEOUTS
@@ -38,6 +38,8 @@ def upgrade(engine: sa.Engine) -> None:
             _lock_out_first_release(connection)
         with without_limit(connection):  # a large table takes hours to alter
             command.upgrade(config_of(connection), "head")
+            if connection.dialect.name == "postgresql":
+                comments.write(connection)
 
 
 def _require_own_tables(connection: sa.Connection) -> None:

@@ -42,6 +42,7 @@ from tests.support.commands import audit_etl, environment
 from tests.support.destination_contents import audits_in, audits_in_lake
 from tests.support.hostile_organization import Waits, resting
 from tests.support.known_organizations import done
+from tests.support.migrations import comments, described
 from tests.support.simulated_organization import HandClock
 
 MADE = TOP / "tests" / "fixtures" / "0.1.0"
@@ -296,6 +297,14 @@ def test_an_upgrade_that_died_at_any_statement_is_whole_after_the_next(
             break
         step += 1
     assert step > 30
+
+
+@pytest.mark.parametrize("old", ["postgresql"], indirect=True)
+def test_postgresql_shows_each_description_after_the_upgrade(old: Old) -> None:
+    with old.app() as app:
+        app.migrate()
+
+        assert comments(app.engine) == described()
 
 
 def test_a_file_of_0_1_0_needs_no_migration_to_be_looked_at(old: Old) -> None:

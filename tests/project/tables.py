@@ -8,8 +8,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from etl.cli import SUMMARIES
 from etl.config import setting_rows
-from etl.database import schema
-from etl.simulator.faults import descriptions
+from etl.database import descriptions, schema
+from etl.simulator import faults
 from tests import TOP
 from tests.support import fault_matrix, object_store_faults
 from tests.support.counted_events import exposition_of_everything
@@ -27,14 +27,30 @@ def settings() -> str:
     return _table("| key | default | meaning |", rows)
 
 
+def meanings() -> str:
+    """Each table and what it has one row for."""
+    rows = [
+        f"| [`{name}`](#{name}) | {descriptions.TABLES[name]} |" for name in schema.metadata.tables
+    ]
+    return _table("| table | one row for each |", rows)
+
+
 def columns() -> str:
-    """Each table with its key and its columns."""
-    rows = []
+    """Each table with its key, and each of its columns with its meaning."""
+    parts, above = list[str](), dict[str, dict[str, str]]()
     for table in schema.metadata.tables.values():
-        key = ", ".join(column.name for column in table.primary_key)
-        names = ", ".join(column.name for column in table.c)
-        rows.append(f"| `{table.name}` | {key} | {names} |")
-    return _table("| table | key | columns |", rows)
+        key = ", ".join(f"`{column.name}`" for column in table.primary_key)
+        means = {column.name: descriptions.of_column(table.name, column.name) for column in table.c}
+        parts.append(f"### {table.name}\n\nKey: {key}.")
+        for other, known in above.items():
+            same = [name for name, meaning in means.items() if known.get(name) == meaning]
+            if len(same) >= 5:
+                parts[-1] += f" As in [`{other}`](#{other}): `{'`, `'.join(same)}`."
+                means = {name: means[name] for name in means if name not in same}
+        above[table.name] = means
+        rows = [f"| `{name}` | {meaning} |" for name, meaning in means.items()]
+        parts.append(_table("| column | meaning |", rows))
+    return "\n\n".join(parts)
 
 
 def renaming() -> str:
@@ -79,7 +95,8 @@ def _alert(rule: dict[str, Any]) -> str:
 
 def switches() -> str:
     """Each fault of the simulator, for `audit-etl simulate --fault`."""
-    rows = [f"| `{name}` | {default or 'off'} | {does} |" for name, default, does in descriptions()]
+    found = faults.descriptions()
+    rows = [f"| `{name}` | {default or 'off'} | {does} |" for name, default, does in found]
     return _table("| fault | default | does |", rows)
 
 

@@ -8,11 +8,9 @@ import pytest
 from click.testing import CliRunner
 
 from etl.cli import COMMANDS, SUMMARIES, audit_etl
-from etl.database import schema
 from tests import TOP
 
 README = (TOP / "README.md").read_text()
-TABLES = (TOP / "docs" / "tables.md").read_text()
 DOCUMENTS = sorted([*TOP.glob("*.md"), *(TOP / "docs").glob("*.md")])
 ARCHITECTURE = (TOP / "ARCHITECTURE.md").read_text()
 SECURITY = (TOP / "SECURITY.md").read_text()
@@ -34,12 +32,6 @@ def test_help_lists_each_command_with_its_summary() -> None:
     assert SUMMARIES.keys() == COMMANDS.keys()
     for name, summary in SUMMARIES.items():
         assert f"{name} {summary}" in shown
-
-
-def test_each_table_has_a_meaning() -> None:
-    assert re.findall(r"^\| `(\w+)` \|", TABLES.split("[[[cog")[0], re.M) == list(
-        schema.metadata.tables
-    )
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
