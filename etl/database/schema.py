@@ -81,13 +81,8 @@ _Id = _string(255)
 
 
 def _index(table: str, *columns: str) -> sa.Index:
-    """An index for one of docs/questions.md; texts count for their first characters on MySQL.
-
-    None begins with the organisation: a planner without statistics would take such an index for
-    the loader's look-up of ids, which is the primary key's, and read the whole organisation.
-    """
-    untold = {"event_date", "organization"}
-    lengths = {column: _INDEXED_CHARACTERS for column in columns if column not in untold}
+    """An index for one of docs/questions.md; texts count for their first characters on MySQL."""
+    lengths = {name: _INDEXED_CHARACTERS for name in columns[:1] if name != "event_date"}
     return sa.Index(
         f"ix_{table}_{'_'.join(columns)}", *columns, mysql_length=lengths, mariadb_length=lengths
     )

@@ -34,8 +34,8 @@ CHANGES = {
 }
 OLD_KEY = ["organization", "event_id", "position"]
 NEW_KEY = ["event_date", "organization", "event_id", "position"]
-#: A table grows by insertions alone. A tenth or a fifth of its rows, which PostgreSQL would wait for
-#: by itself, are more with each year.
+#: A table grows by insertions alone. PostgreSQL by itself waits for a tenth or a fifth of its rows,
+#: which are more with each year.
 VACUUM = {
     "autovacuum_vacuum_insert_scale_factor": "0.01",
     "autovacuum_analyze_scale_factor": "0.01",

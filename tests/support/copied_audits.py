@@ -79,7 +79,8 @@ def _statements(dialect: str, copy: Copy) -> Iterator[str]:
         yield (
             f"INSERT INTO {table.name} ({', '.join(column.name for column in table.c)}) "
             f"SELECT {', '.join(values)} FROM audit_events e {joined} "
-            f"WHERE e.organization = 'default' AND e.event_date >= '{start}' "
+            # Not to be sought by: SQLite would read the organisation from its first audit on.
+            f"WHERE trim(e.organization) = 'default' AND e.event_date >= '{start}' "
             f"AND e.event_date < '{end}' ORDER BY e.event_date"
         )
 

@@ -159,3 +159,19 @@ def test_what_a_window_has_brought_is_not_loaded_early_again(engine: sa.Engine) 
     assert destination.load_early("default", audits([record("a") | {"status": "FAILURE"}])) == 0
 
     assert audits_in(engine) == audits([record("a")])
+
+
+def test_an_audit_that_moved_in_time_by_hand_is_found_where_it_is(engine: sa.Engine) -> None:
+    destination = SqlDestination(engine, lambda: LOADED_AT)
+    load_into(destination, draft(hours(0, 2)), [batch(record("a"), record("b", 1))])
+    tables = ("audit_events", "audit_property_changes", "audit_entity_changes")
+    with engine.begin() as connection:
+        for table in tables:
+            key = "id" if table == "audit_events" else "event_id"
+            moved = f"UPDATE {table} SET event_date = '2020-01-01 00:00:00' WHERE {key} = 'a'"
+            connection.exec_driver_sql(moved)
+
+    again = load_into(destination, draft(hours(0, 2)), [batch(record("a"), record("b", 1))])
+
+    assert (again.events, again.new_events) == (2, 0)
+    assert sorted(audit.id for audit in audits_in(engine)) == ["a", "b"]

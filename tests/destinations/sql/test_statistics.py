@@ -1,0 +1,71 @@
+"""What PostgreSQL's planner knows of tables that a first load has just filled."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+import sqlalchemy as sa
+
+from etl.database.engine import open_engine
+from etl.destinations.sql import statistics
+from etl.destinations.sql.destination import SqlDestination
+from tests.support import migrations
+from tests.support.database_servers import fresh_database
+from tests.support.samples import BEGIN, LOADED_AT, batch, draft, hours, load_into, record
+
+
+@pytest.fixture
+def postgresql(postgres_server: str) -> Iterator[sa.Engine]:
+    with fresh_database(postgres_server) as url:
+        engine = open_engine(url)
+        migrations.migrate(engine)
+        with engine.begin() as connection:  # nobody else is to gather any
+            for table in ("audit_events", "audit_property_changes", "audit_entity_changes"):
+                connection.exec_driver_sql(f"ALTER TABLE {table} SET (autovacuum_enabled = off)")
+        yield engine
+        engine.dispose()
+
+
+def known(engine: sa.Engine) -> set[str]:
+    """The tables that there are statistics of."""
+    with engine.connect() as connection:
+        query = "SELECT DISTINCT tablename FROM pg_stats WHERE tablename LIKE 'audit_%%'"
+        return set(connection.exec_driver_sql(query).scalars())
+
+
+def load(engine: sa.Engine, hour: int, number: int) -> None:
+    destination = SqlDestination(engine, lambda: LOADED_AT + timedelta(hours=hour))
+    destination.ledger.begin(draft(hours(0, 1)).stream, BEGIN, LOADED_AT)
+    shown = [record(f"{hour}-{n}", hour) for n in range(number)]
+    load_into(destination, draft(hours(hour, hour + 1)), [batch(*shown)])
+
+
+def rows(engine: sa.Engine) -> int:
+    with engine.connect() as connection:
+        query = "SELECT reltuples FROM pg_class WHERE relname = 'audit_events'"
+        return int(connection.exec_driver_sql(query).scalar_one())
+
+
+@pytest.mark.parametrize("more", [-1, 0, 1])
+def test_a_large_first_load_gathers_statistics(postgresql: sa.Engine, more: int) -> None:
+    number = statistics.ROWS_MIN + more
+    load(postgresql, 0, number)
+
+    if more < 0:
+        assert known(postgresql) == set()
+        return
+    assert known(postgresql) == {
+        "audit_events",
+        "audit_property_changes",
+        "audit_entity_changes",
+    }
+    assert rows(postgresql) == number
+
+
+def test_a_load_of_no_more_than_is_known_gathers_nothing(postgresql: sa.Engine) -> None:
+    load(postgresql, 0, statistics.ROWS_MIN)
+    load(postgresql, 1, statistics.ROWS_MIN)
+    assert rows(postgresql) == statistics.ROWS_MIN
+
+    load(postgresql, 2, statistics.ROWS_MIN + 1)
+    assert rows(postgresql) == 3 * statistics.ROWS_MIN + 1
