@@ -1,24 +1,14 @@
 """Errors of database drivers in our words, without a value of the rows."""
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
 
 import sqlalchemy as sa
 from sqlalchemy import exc
 
+from etl.database.refusals import is_duplicate, refusal
 from etl.database.remedies import CONFLICTS, DEMOTED, codes_of, holds_no_value, remedy
 from etl.errors import DestinationUnavailable
-
-#: Where MySQL and MariaDB name a constraint, a key or a column: the last such words are theirs.
-_NAMED: Final = re.compile(
-    r"(CONSTRAINT `[^`]+`|[Cc]onstraint '[^']+'|for key '[^']+'|Column '[^']+'"
-    r"|column (?:'[^']+'|`[^`]+`(?:\.`[^`]+`)*) at row \d+$)"
-)
-
-#: Where PostgreSQL names the table and the column of a row that it cannot read.
-_COPIED: Final = re.compile(r"COPY (\w+), line \d+(?:, column (\w+))?")
 
 
 class Contended(DestinationUnavailable):
@@ -31,11 +21,17 @@ def translated(engine: sa.Engine, *, asked: bool = False) -> Iterator[None]:
 
     Args:
         asked: a user's own question runs in it: the error may quote values of the rows.
+
+    Raises:
+        DestinationUnavailable: the database failed, or a rule refuses the rows.
+        sqlalchemy.exc.IntegrityError: a key is there already.
     """
     try:
         yield
-    except exc.IntegrityError:
-        raise
+    except exc.IntegrityError as error:
+        if is_duplicate(error):
+            raise
+        raise refused(engine, error) from None  # its text may hold the rows' values
     except exc.TimeoutError as error:
         raise DestinationUnavailable(
             f"all {_size(engine)} connections of this program to {name_of(engine)} have been in "
@@ -57,33 +53,12 @@ def translated(engine: sa.Engine, *, asked: bool = False) -> Iterator[None]:
 
 def refused(engine: sa.Engine, error: exc.DBAPIError) -> DestinationUnavailable:
     """What nothing of ours can satisfy, without a value of the rows."""
-    return DestinationUnavailable(
-        f"{name_of(engine)} refuses rows: {_rule(error)}; nothing that was in work counts as "
-        "done. Remove constraints and triggers that were added to audit-etl's tables, or make them "
-        "accept every audit, and give changed columns their types back, then run the same command "
-        "again"
+    rule, cure = refusal(error)
+    kind = DestinationUnavailable if codes_of(error).isdisjoint(CONFLICTS) else Contended
+    return kind(
+        f"{name_of(engine)} refuses rows: {rule}; nothing that was in work counts as "
+        f"done. {cure}, then run the same command again"
     )
-
-
-def _rule(error: exc.DBAPIError) -> str:
-    """Which rule or column of which table refuses, by the driver's error.
-
-    PostgreSQL and SQLite name a constraint without values; all others may tell a value first.
-    """
-    own = error.orig
-    diagnosed = getattr(own, "diag", None)
-    if diagnosed is not None:
-        state = f"SQLSTATE {diagnosed.sqlstate}" if diagnosed.sqlstate else type(own).__name__
-        rule = diagnosed.constraint_name or diagnosed.column_name or state
-        if diagnosed.table_name:
-            return f"{rule} of table {diagnosed.table_name}"
-        copied = _COPIED.match(diagnosed.context or "")
-        return f"{state} at {'.'.join(filter(None, copied.groups()))}" if copied else str(rule)
-    code, *told = own.args if own else ()
-    if isinstance(code, int):
-        named = _NAMED.findall(str(told[0]) if told else "")
-        return f"{named[-1] if named else 'a value or a constraint'} (error {code})"
-    return _first_line(error)
 
 
 def _size(engine: sa.Engine) -> int:

@@ -37,6 +37,17 @@ _TLS: Final = (
 _MENDED: Final[tuple[tuple[set[object], tuple[str, ...], str], ...]] = (
     ({"55P03", 1205, sqlite3.SQLITE_BUSY}, (), "the other session, which holds a lock, has ended"),
     (
+        set(),
+        ("row-level security",),
+        "no row-level security applies to this user: run ALTER ROLE {user} BYPASSRLS",
+    ),
+    (
+        set(),
+        ("must be owner of", "permission denied for schema", "(CREATE|ALTER|DROP|INDEX) command"),
+        "the user in the URL owns the tables: `audit-etl migrate` makes and alters them, all other "
+        "commands only read and write rows (docs/operating.md, Roles)",
+    ),
+    (
         {"25006", "42501", 1044, 1142, 1143, 1290, 1792, 1836, sqlite3.SQLITE_READONLY},
         (),
         "this user may write to it (grant SELECT, INSERT, UPDATE and DELETE; if the server is "
@@ -84,8 +95,8 @@ _MENDED: Final[tuple[tuple[set[object], tuple[str, ...], str], ...]] = (
         "this user may log in: look at the user and the password in the URL",
     ),
     (
-        {"42P01", 1146},
-        ("no such table",),
+        {"42P01", "42703", 1054, 1146},
+        ("no such table", "no column named", "no such column"),
         "its tables are whole: bring back from a backup what was dropped",
     ),
     (
@@ -202,7 +213,21 @@ def holds_no_value(error: exc.DBAPIError) -> bool:
     own = error.orig
     code = own.args[0] if own and own.args else None
     if isinstance(code, int):  # PyMySQL's, whose SQLSTATE is often HY000
-        return code in _NUMBERS or any(code in known for known, _, _ in _MENDED)
+        ours = code in _NUMBERS or any(code in known for known, _, _ in _MENDED)
+        return ours and not raised_by_author(own)
     if state := getattr(own, "sqlstate", None):
+        if "PL/" in (own.diag.context or ""):  # type: ignore[union-attr] # a trigger's function
+            return False
         return state[:2] in _CLASSES and state != "42601"  # which quotes a statement
     return not isinstance(error, exc.DataError)
+
+
+def raised_by_author(said: object) -> bool:
+    """Whether the author of a trigger chose an error's words, by RAISE or SIGNAL.
+
+    Args:
+        said: an error of MySQL and MariaDB, or the fields of one of PostgreSQL.
+    """
+    file = str(getattr(said, "source_file", None) or "")
+    state = str(getattr(said, "sqlstate", None) or "")
+    return file.startswith("pl") or (not file and state.startswith("45"))

@@ -1,11 +1,19 @@
 """Which version of the tables a database holds, and whether this program can write it."""
 
+from typing import Final
+
 import sqlalchemy as sa
 
 from etl.database import schema
 from etl.database.errors import name_of
 from etl.database.transactions import reading
 from etl.errors import SchemaBehind
+
+#: The owner of the tables, unless this user may do as much.
+_OWNER: Final = """
+SELECT pg_get_userbyid(relowner) FROM pg_class
+WHERE oid = to_regclass('receipts') AND NOT pg_has_role(relowner, 'USAGE')
+"""
 
 
 def schema_version(engine: sa.Engine) -> str | None:
@@ -35,13 +43,26 @@ def require_schema(engine: sa.Engine) -> None:
     if version == schema.HEAD:
         return
     if version is None:
-        raise SchemaBehind(f"{name_of(engine)} has no tables yet: run `audit-etl migrate` once")
+        raise SchemaBehind(
+            f"{name_of(engine)} has no tables yet: run `audit-etl migrate` once{_by_whom(engine)}"
+        )
     if version < schema.HEAD:
         raise SchemaBehind(
             f"{name_of(engine)} is at schema {version}, this program writes {schema.HEAD}: "
-            "run `audit-etl migrate`"
+            f"run `audit-etl migrate`{_by_whom(engine)}"
         )
     raise SchemaBehind(
         f"{name_of(engine)} is at schema {version}, newer than {schema.HEAD} of this program: "
         "install the newer audit-etl"
     )
+
+
+def _by_whom(engine: sa.Engine) -> str:
+    """Which user may migrate, unless this one owns the tables."""
+    if engine.dialect.name == "sqlite":
+        return ""
+    if engine.dialect.name != "postgresql":
+        return " with a user that may create and alter tables"
+    with reading(engine) as connection:
+        owner = connection.exec_driver_sql(_OWNER).scalar()
+    return f" as {owner}, which owns the tables" if owner else ""

@@ -21,6 +21,7 @@ from etl.destinations.sql.inserter import Inserter
 from etl.destinations.sql.rows import rows_of
 from etl.errors import DestinationUnavailable
 from etl.records import read_records
+from etl.window import iso_utc
 
 #: No organisation has such a name.
 _NOBODY: Final = "audit-etl check"
@@ -32,9 +33,9 @@ _OF_AUDITS: Final = (
 )
 _CHANGE: Final = '{"property":"p","entityType":"t","oldValues":["a"],"newValues":["b"]}'
 _SAMPLE: Final = (
-    '{"id":"check","eventDate":"2026-01-01T00:00:00Z","context":{"a":"b"},'
+    '{"id":"check","eventDate":"%s","context":{"a":"b"},'
     f'"propertyChanges":[{_CHANGE}],"entityChanges":[{_CHANGE}]}}'
-).encode()
+)
 
 #: Of a temporary file: more than what a file system keeps beside a file's name.
 _TRIAL_BYTES: Final = 1024 * 1024
@@ -74,10 +75,11 @@ def try_tables(engine: sa.Engine, now: datetime, *, audits: bool) -> None:
 
 def _try_audits(connection: sa.Connection, now: datetime) -> None:
     inserter = Inserter(connection.dialect)
-    audits = read_records([_SAMPLE]).audits
-    inserter.insert(connection, *rows_of(_NOBODY, audits, now, inserter.bound))
+    [audit] = read_records([(_SAMPLE % iso_utc(now)).encode()]).audits
+    inserter.insert(connection, *rows_of(_NOBODY, [audit], now, inserter.bound))
     for table in reversed(_OF_AUDITS):
-        connection.execute(sa.delete(table).where(table.c.organization == _NOBODY))
+        then = table.c.event_date == audit.event_date
+        connection.execute(sa.delete(table).where(then, table.c.organization == _NOBODY))
 
 
 def _try_table(connection: sa.Connection, table: sa.Table, now: datetime) -> None:

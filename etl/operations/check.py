@@ -11,9 +11,9 @@ from etl.database import connections, limits
 from etl.database.errors import name_of
 from etl.database.schema import HEAD
 from etl.database.transactions import reading
-from etl.database.versions import schema_version
+from etl.database.versions import require_schema, schema_version
 from etl.destinations import trials
-from etl.errors import AuditEtlError, ConfigurationError, SchemaBehind
+from etl.errors import AuditEtlError, ConfigurationError
 from etl.genesys.client.masking import SHORT
 from etl.genesys.query import AuditSource
 from etl.ledger import claims
@@ -225,15 +225,10 @@ def _room(app: App) -> str | None:
 
 
 def _schema(app: App) -> str:
-    version = schema_version(app.engine) if app.new_file() is None else None
-    if version == HEAD:
-        return f"the tables are at schema {version}, the newest"
-    if version is None and app.is_embedded():
+    if app.is_embedded() and not app.has_tables():
         return "no tables yet; the first run makes them"
-    raise SchemaBehind(
-        f"the tables are at schema {version or 'nothing'}, this program writes {HEAD}: "
-        "run `audit-etl migrate`"
-    )
+    require_schema(app.engine)
+    return f"the tables are at schema {HEAD}, the newest"
 
 
 def _identity(app: App) -> str:

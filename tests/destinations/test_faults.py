@@ -385,7 +385,6 @@ TROUBLES = {
 GRANTS = {
     "postgresql": (
         "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {it}",
-        "GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {it}",
     ),
     "mysql": ("GRANT SELECT, INSERT, UPDATE, DELETE ON {database}.* TO {it}",),
 }

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -26,6 +25,7 @@ from etl.operations import query
 from tests import TOP
 from tests.support.commands import audit_etl, environment
 from tests.support.places import Place
+from tests.support.roles import roles_of
 from tests.support.samples import audits, batch, draft, hours, load_into, record
 
 DOCUMENT = (TOP / "docs" / "questions.md").read_text()
@@ -221,32 +221,15 @@ def test_a_question_can_do_nothing_but_read(
 
 #: A function that has an effect in a transaction that only reads.
 HARMLESS_LOOKING = "CREATE FUNCTION {} RETURNS integer LANGUAGE sql AS 'SELECT 1 FROM pg_sleep(3)'"
-ROLES = re.findall(
-    r"```sql\n(.*?)```", DOCUMENT.split("## A reader's role")[1].split("\n## ")[0], re.S
-)
 
 
 @pytest.mark.parametrize("database_url", ["postgresql", "mariadb"], indirect=True)
 def test_a_reader_s_role_asks_and_can_do_no_more(
     engine: sa.Engine, caplog: pytest.LogCaptureFixture
 ) -> None:
-    reader = f"reader_{uuid4().hex[:8]}"
-    place = f"{reader}@'%%'" if engine.dialect.name == "mysql" else reader
-    statements = ROLES[engine.dialect.name == "mysql"]
-    for name, value in {
-        "audit_reader@'%'": place,
-        "audit_reader": place,
-        "ON audit.*": f"ON {engine.url.database}.*",
-    }.items():
-        statements = statements.replace(name, value)
-    admin = engine.execution_options(isolation_level="AUTOCOMMIT")
-    url = engine.url.set(username=reader, password="a-password")
-    try:
-        with admin.connect() as connection:
-            for statement in statements.split(";\n"):
-                if statement.strip():
-                    connection.exec_driver_sql(statement)
-        settings = load(None, {"AUDIT_ETL_DESTINATION": url.render_as_string(hide_password=False)})
+    with roles_of(engine.url.render_as_string(hide_password=False)) as roles:
+        roles.make()
+        settings = load(None, {"AUDIT_ETL_DESTINATION": roles.url("reader")})
         with App(settings, stop=threading.Event()) as app:
             for question in [*QUESTIONS, "SELECT * FROM receipts"]:
                 with query.answer(app, question) as answer:
@@ -255,11 +238,6 @@ def test_a_reader_s_role_asks_and_can_do_no_more(
                 transact(
                     app.engine, lambda to: to.exec_driver_sql("DELETE FROM audit_events").rowcount
                 )
-    finally:
-        with admin.connect() as connection:
-            if engine.dialect.name == "postgresql":
-                connection.exec_driver_sql(f"DROP OWNED BY {reader}")
-            connection.exec_driver_sql(f"DROP USER {place}")
     assert "a reader's" not in caplog.text
 
 

@@ -27,7 +27,6 @@ from tests.support.daemons import until
 from tests.support.external_programs import lacking, program
 
 OPERATING = (TOP / "docs" / "operating.md").read_text()
-QUESTIONS = (TOP / "docs" / "questions.md").read_text()
 
 #: What stands for systemd: the same words, for one real daemon in this folder.
 SYSTEMCTL = r"""#!/bin/bash
@@ -351,35 +350,3 @@ def test_what_is_changed_loses_nothing(stored: str, machine: Machine) -> None:
         machine.env["AUDIT_ETL_PARTITION"] = "hour"
         machine.audit_etl("run", status=78)
     assert machine.counts("SELECT count(*) - count(DISTINCT id) FROM audit_events") == "0"
-
-
-@pytest.mark.parametrize("kind", ["postgresql", "mariadb"])
-def test_a_reader_can_ask_and_change_nothing(
-    machine: Machine, request: pytest.FixtureRequest, kind: str
-) -> None:
-    server = request.getfixturevalue({"postgresql": "postgres_server"}.get(kind, "mariadb_server"))
-    texts = re.findall(r"^```sql\n(CREATE (?:ROLE|USER).*?)^```", QUESTIONS, re.M | re.S)
-    assert len(texts) == 2
-    with servers.fresh_database(server) as url:
-        machine.env["AUDIT_ETL_DESTINATION"] = url
-        machine.audit_etl("migrate")
-        machine.audit_etl("run")
-        name = sa.make_url(url).database or ""
-        role = f"audit_reader_{name[-8:]}"
-        engine = sa.create_engine(url, isolation_level="AUTOCOMMIT")
-        drop = [f"DROP USER {role}@'%'"]
-        if kind == "postgresql":
-            drop = [f"DROP OWNED BY {role}", f"DROP ROLE {role}"]
-        with engine.connect() as connection:
-            for statement in texts[kind == "mariadb"].split(";\n")[:-1]:
-                text = statement.replace("audit_reader", role).replace("audit.*", f"{name}.*")
-                connection.exec_driver_sql(text.replace("%", "%%"))
-            try:
-                reader = sa.make_url(url).set(username=role, password="a-password")
-                machine.env["AUDIT_ETL_DESTINATION"] = reader.render_as_string(hide_password=False)
-                assert int(machine.counts("SELECT count(*) FROM audit_events")) > 1000
-                machine.audit_etl("run", status=69)
-            finally:
-                for statement in drop:
-                    connection.exec_driver_sql(statement.replace("%", "%%"))
-        engine.dispose()

@@ -57,7 +57,7 @@ def _require_reading(connection: sa.Connection, question: str) -> None:
     power = connection.exec_driver_sql(_POWERS[kind]).scalar() if kind in _POWERS else None
     if power is not None:
         _LOG.warning(
-            "the database's user is %s: give `query` a reader's role, see docs/questions.md",
+            "the database's user is %s: give `query` a reader's role, see docs/operating.md",
             power,
         )
 

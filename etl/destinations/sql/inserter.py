@@ -76,7 +76,8 @@ class Inserter:
             steps = chain.from_iterable(statements(driver, *of_table) for of_table in tables)
             with closing(Prefetched(steps, lambda _: 1, 1, "rows to insert")) as ready:
                 for step in ready:
-                    _execute(cursor, step)
+                    with _driver(connection, f"INSERT INTO {step.table.name}"):
+                        _execute(cursor, step)
 
 
 def _execute(cursor: Any, step: Step) -> None:  # noqa: ANN401
