@@ -7,7 +7,7 @@ There is no ini file: `etl.database.migration` gives Alembic its folder and its 
 import sqlalchemy as sa
 from alembic import context
 
-from etl.database.schema import MYSQL_ROW, VERSION_TABLE, metadata
+from etl.database.schema import DIFFERENT, VERSION_TABLE, metadata
 
 
 @sa.event.listens_for(sa.Table, "before_create")
@@ -18,7 +18,7 @@ def _in_rows_for_long_keys(table: sa.Table, connection: sa.Connection, **_: obje
 
 
 def _is_declared(_thing: object, name: str | None, *_: object) -> bool:
-    return name not in {MYSQL_ROW, "uq_audit_events_organization_id"}
+    return name not in DIFFERENT
 
 
 context.configure(

@@ -188,11 +188,20 @@ def _show(found: StreamStatus, now: datetime, longest: timedelta) -> None:
     if found.claimed_ahead:
         text = claim_text(found.claimed_ahead, now, "this machine's clock")
         print_text(f"{found.stream} is {text}")
+    if found.kept_from:
+        print_text(_kept(found.stream, found.kept_from, now))
     for gap in found.gaps:
         print_text(f"gap in {found.stream}: {gap}{_forgotten(gap, now)}")
     _show_late(found, longest)
     for verification in found.verified[:VERIFIED_SHOWN]:
         print_text(_verified(verification))
+
+
+def _kept(stream: Stream, kept_from: datetime, now: datetime) -> str:
+    text = f"{stream} is kept from {iso_utc(kept_from)}: older audits were removed on purpose"
+    if kept_from <= now:
+        return text
+    return f"{text}; that is in the future, so nothing is loaded: correct it in the table retention"
 
 
 def _behind(behind: timedelta | None) -> str:

@@ -17,6 +17,7 @@ from etl.database.schema import (
     watermarks,
 )
 from etl.database.transactions import reading, transact
+from etl.ledger.retention import start_of
 from etl.ledger.rows import move, of, watermark_of, windows_of
 from etl.model import Stream, TakenBack, Watermark
 from etl.window import TIME_TOLERANCE, advance
@@ -71,10 +72,10 @@ def restart(
     """Let streams begin again, as if nothing had been loaded of them; of all, if None is given.
 
     For an operator who says that the receipts are about something else: they are void, and
-    watermarks go back to where the streams began.
+    watermarks go back to where the streams began. What is no longer kept stays out.
 
     Returns:
-        the streams that have a watermark, each with its beginning.
+        the streams that have a watermark, each with where it begins again.
     """
     _set_aside(connection, _whose(receipts, organization), now)
     for table in (queries, verifications, late_arrivals):
@@ -85,7 +86,8 @@ def restart(
     columns = watermarks.c.organization, watermarks.c.stream, watermarks.c.begins_at
     query = sa.select(*columns).where(*of_these)
     return sorted(
-        (Stream(name, stream), begin) for name, stream, begin in connection.execute(query)
+        (Stream(name, stream), max(begin, start_of(connection, name)))
+        for name, stream, begin in connection.execute(query).all()
     )
 
 

@@ -47,14 +47,14 @@ def days_of(
     """How much of each day is loaded, to today.
 
     From where the stream begins, or from `begin` if that is earlier: where the configuration lets a
-    new stream start.
+    new stream start. Never from before the copy is kept.
     """
-    watermark = ledger.watermark(stream)
+    watermark, kept = ledger.watermark(stream), ledger.kept_from(stream.organization)
     if watermark is None:
         return []
     windows = ledger.windows(stream)
     first = min([begin, watermark.begins_at, *(window.start for window in windows[:1])])
-    return list(coverage(windows, first, now))
+    return list(coverage(windows, max(filter(None, (first, kept))), now))
 
 
 def coverage(

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from etl.database.schema import receipts
 from etl.database.transactions import reading
 from etl.ledger.queries import failed_in
+from etl.ledger.retention import start_of
 from etl.ledger.rows import of, watermark_of, windows_of
 from etl.model import Stream
 from etl.window import Window, advance, gaps, joined, spanning
@@ -19,21 +20,24 @@ def gaps_of(engine: sa.Engine, stream: Stream, wanted_from: datetime | None = No
 
     Loaded time that was asked for again in vain is a gap, too: audits may have come late there.
     It counts from `wanted_from` if that is earlier and the stream has a watermark. Time before
-    the watermark counts as loaded, even if somebody has deleted its receipts.
+    the watermark counts as loaded, even if somebody has deleted its receipts. Time that is no
+    longer kept is no gap.
     """
     first, last = receipts.c.window_start, receipts.c.window_end
     query = sa.select(sa.func.min(first), sa.func.max(last)).where(*of(receipts, stream))
     with reading(engine) as connection:
         row = connection.execute(query).one()
         watermark = watermark_of(connection, stream)
+        kept = start_of(connection, stream.organization)
         of_watermark = (watermark.begins_at, watermark.reached, wanted_from) if watermark else ()
         bounds = [moment for moment in (*row, *of_watermark) if moment]
-        if len(bounds) < 2 or min(bounds) >= max(bounds):
+        if not bounds or max(kept, min(bounds)) >= max(bounds):
             return []
-        span = Window(min(bounds), max(bounds))
+        span = Window(max(kept, min(bounds)), max(bounds))
         left = gaps(windows_of(connection, stream, span.start, span.end), span)
-        again = (known.window for known in failed_in(connection, stream) if known.window in span)
-        return joined([*left, *again])
+        failed = (known.window for known in failed_in(connection, stream))
+        again = (part for one in failed for part in spanning(max(kept, one.start), one.end))
+        return joined([*left, *(part for part in again if part in span)])
 
 
 def gap_length(engine: sa.Engine, stream: Stream, earliest: datetime) -> timedelta:

@@ -19,6 +19,7 @@ import sqlalchemy as sa
 
 from etl.database.schema import audit_events, early_audits, late_arrivals
 from etl.database.transactions import reading
+from etl.ledger.retention import start_of
 from etl.ledger.rows import key_of, of
 from etl.model import Late, Load, Stream
 from etl.window import Window, format_duration
@@ -147,7 +148,8 @@ def unconfirmed(engine: sa.Engine, stream: Stream, before: datetime) -> int:
     """How many audits of the stream that were loaded early lie before `before`, its watermark.
 
     Their time has been exported, and no export has shown them: a lookback may still do so, or the
-    realtime query gives an audit another id than an export does.
+    realtime query gives an audit another id than an export does. Those of before the copy is kept
+    do not count.
     """
     query = sa.select(sa.func.count()).where(
         early_audits.c.organization == stream.organization,
@@ -158,7 +160,8 @@ def unconfirmed(engine: sa.Engine, stream: Stream, before: datetime) -> int:
     if stream.service is not None:
         query = query.where(audit_events.c.service_name == stream.service)
     with reading(engine) as connection:
-        return int(connection.execute(query).scalar_one())
+        kept = audit_events.c.event_date >= start_of(connection, stream.organization)
+        return int(connection.execute(query.where(kept)).scalar_one())
 
 
 def bound_of(lateness: timedelta) -> int:

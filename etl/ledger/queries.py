@@ -92,6 +92,18 @@ def failed_in(connection: sa.Connection, stream: Stream) -> list[FailedWindow]:
     ]
 
 
+def cut_failed(connection: sa.Connection, stream: Stream, start: datetime) -> None:
+    """Drop windows that failed before `start`, and of one around it the part before."""
+    table = queries.c
+    before = (*of(queries, stream), table.failed_at.is_not(None), table.window_start < start)
+    around = sa.select(queries).where(*before, table.window_end > start)
+    rows = connection.execute(around).mappings().all()
+    connection.execute(sa.delete(queries).where(*before))
+    for row in rows:
+        connection.execute(_delete(stream, Window(start, row["window_end"])))
+        connection.execute(sa.insert(queries), dict(row) | {"window_start": start})
+
+
 def forget_loaded(connection: sa.Connection, stream: Stream, window: Window) -> None:
     """Drop windows that failed, reach into `window`, and were loaded piece by piece since."""
     for failed in failed_in(connection, stream):

@@ -8,22 +8,22 @@ be true, and is taken back.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import datetime
 from typing import Final
 
 import sqlalchemy as sa
 
 from etl.database.schema import queries, receipts, verifications, watermarks
 from etl.database.transactions import reading, transact
-from etl.ledger.queries import forget_loaded
+from etl.ledger import retention
+from etl.ledger.queries import cut_failed, forget_loaded
 from etl.ledger.rows import key_of, move, of, picked, watermark_of, window_key, windows_of
 from etl.model import Load, Receipt, Stream, Watermark
-from etl.window import Window, advance, joined
+from etl.window import Window, advance, joined, spanning
 
 #: How many of the last receipts tell how dense a stream's audits are.
 DENSITY_RECEIPTS: Final = 20
-#: Before every window; the year 1 is more than some databases take.
-_EARLIEST: Final = datetime(1970, 1, 2, tzinfo=UTC)
 #: Columns of a receipt that its dataclass has by the same names.
 _COPIED: Final = (
     *("query_id", "events", "new_events", "rejects", "requests"),
@@ -62,25 +62,36 @@ class Ledger:
         return transact(self.engine, work)
 
     def begin_later(self, stream: Stream, begins_at: datetime, now: datetime) -> Watermark:
-        """Give up time at the stream's beginning of which nothing was loaded; it has a watermark.
+        """Give up time at the stream's beginning: none of it was loaded, or it is no longer kept.
 
-        Windows that failed there are dropped.
+        The stream has a watermark. Windows that failed there are dropped.
         """
 
         def work(connection: sa.Connection) -> Watermark:
-            reached = advance(begins_at, windows_of(connection, stream, begins_at))
+            before = watermark_of(connection, stream, lock=True)
+            sure = max(begins_at, before.reached) if before else begins_at
+            reached = advance(sure, windows_of(connection, stream, sure))
             watermark = Watermark(begins_at, reached, now)
             move(connection, stream, watermark)
-            given_up = queries.c.window_end <= begins_at, queries.c.failed_at.is_not(None)
-            connection.execute(sa.delete(queries).where(*of(queries, stream), *given_up))
+            cut_failed(connection, stream, begins_at)
             return watermark
 
         return transact(self.engine, work)
 
-    def watermark(self, stream: Stream) -> Watermark | None:
-        """How far the stream is sure; None if it has never been exported."""
+    def kept_from(self, organization: str) -> datetime | None:
+        """See `retention.kept_from`."""
         with reading(self.engine) as connection:
-            return watermark_of(connection, stream)
+            return retention.kept_from(connection, organization)
+
+    def watermark(self, stream: Stream) -> Watermark | None:
+        """How far the stream is sure; None if it has never been exported.
+
+        It begins no earlier than its organisation's audits are kept.
+        """
+        with reading(self.engine) as connection:
+            kept = retention.start_of(connection, stream.organization)
+            found = watermark_of(connection, stream)
+        return found and replace(found, begins_at=max(found.begins_at, kept))
 
     def streams(self) -> list[Stream]:
         """Every stream that has a watermark or a receipt, or was verified, sorted."""
@@ -95,7 +106,10 @@ class Ledger:
             return joined(windows_of(connection, stream, window.start, window.end))
 
     def loads(self, stream: Stream, window: Window) -> list[Load]:
-        """The loads of time that overlaps `window`, in the order in which they were done."""
+        """The loads of time that overlaps `window`, in the order in which they were done.
+
+        Where a part of a load was removed on purpose, it is not known how many audits the rest had.
+        """
         table = receipts.c
         query = (
             sa.select(
@@ -111,14 +125,20 @@ class Ledger:
             .order_by(table.receipt_id)
         )
         with reading(self.engine) as connection:
-            return [Load(Window(start, end), n) for start, end, n in connection.execute(query)]
+            kept = retention.start_of(connection, stream.organization)
+            return [
+                Load(Window(start, end), n if start >= kept else 0)
+                for start, end, n in connection.execute(query)
+            ]
 
     def windows(
-        self, stream: Stream, after: datetime = _EARLIEST, since: datetime | None = None
+        self, stream: Stream, after: datetime = retention.EARLIEST, since: datetime | None = None
     ) -> list[Window]:
-        """Windows that were loaded, by start; see `windows_of`."""
+        """Windows that were loaded, by start, without what is no longer kept; see `windows_of`."""
         with reading(self.engine) as connection:
-            return windows_of(connection, stream, after, since=since)
+            kept = retention.start_of(connection, stream.organization)
+            found = windows_of(connection, stream, max(after, kept), since=since)
+        return [part for one in found for part in spanning(max(one.start, kept), one.end)]
 
     def last_receipt(self, stream: Stream) -> Receipt | None:
         """The receipt written last."""

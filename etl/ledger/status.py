@@ -33,6 +33,7 @@ class StreamStatus:
 
     Attributes:
         configured: whether the configuration names it; a stream of old may only be in the tables.
+        kept_from: from when on its audits are kept; None if none were removed on purpose.
         watermark: its watermark; None if it has never run.
         behind: how far its watermark is from that instant; None if it has never run.
         claimed_ahead: up to where it is marked as loaded, if that lies after that instant.
@@ -52,6 +53,7 @@ class StreamStatus:
 
     stream: Stream
     configured: bool
+    kept_from: datetime | None
     watermark: Watermark | None
     behind: timedelta | None
     claimed_ahead: datetime | None
@@ -121,6 +123,7 @@ def _status(ledger: Ledger, stream: Stream, begin: datetime | None, now: datetim
     return StreamStatus(
         stream=stream,
         configured=begin is not None,
+        kept_from=ledger.kept_from(stream.organization),
         watermark=watermark,
         behind=None if watermark is None else now - watermark.reached,
         claimed_ahead=claimed if claimed and claimed > now + TIME_TOLERANCE else None,
@@ -152,6 +155,7 @@ def as_json(
         "organization": found.stream.organization,
         "stream": found.stream.name,
         "configured": found.configured,
+        "kept_from": found.kept_from,
         "begins_at": found.watermark.begins_at if found.watermark else None,
         "watermark": found.watermark.reached if found.watermark else None,
         "behind_seconds": found.behind,

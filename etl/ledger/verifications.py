@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from etl import __version__
 from etl.database.schema import verifications
 from etl.database.transactions import reading, transact
+from etl.ledger.retention import start_of
 from etl.ledger.rows import key_of, of, picked, window_key
 from etl.model import Stream, Verification
 from etl.window import Window
@@ -32,7 +33,8 @@ def keep(engine: sa.Engine, found: Verification) -> None:
 def spans(engine: sa.Engine, stream: Stream) -> list[Verification]:
     """What the last verifications of the stream have found, newest first, windows joined to spans.
 
-    A span is as old as its first window, and as doubtful as its most doubtful one.
+    A span is as old as its first window, and as doubtful as its most doubtful one. A window of
+    which a part is no longer kept does not count: its figures are not those of the rest.
     """
     query = (
         sa.select(verifications)
@@ -41,7 +43,8 @@ def spans(engine: sa.Engine, stream: Stream) -> list[Verification]:
         .limit(WINDOWS_MAX)
     )
     with reading(engine) as connection:
-        rows = connection.execute(query).mappings().all()
+        kept = verifications.c.window_start >= start_of(connection, stream.organization)
+        rows = connection.execute(query.where(kept)).mappings().all()
     return joined(_verification(stream, row) for row in reversed(rows))[::-1]
 
 

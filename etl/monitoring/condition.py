@@ -23,10 +23,10 @@ class StreamCondition:
         at: that instant, by the organisation's time.
         watermark: None if it has never run.
         last_success: when its last receipt was written, by whichever process.
-        unexported_since: the first instant within the retention that was not loaded, though one
-            before it was.
+        unexported_since: the first instant that was not loaded, though one before it was, of those
+            that the source and the copy still keep.
         early_unconfirmed: see `StreamStatus`.
-        gap: how much time within the retention was not loaded, though later time was.
+        gap: how much of that time was not loaded, though later time was.
     """
 
     stream: Stream
@@ -103,14 +103,17 @@ def _require_tables(app: App) -> None:
 def _stream(app: App, stream: Stream) -> StreamCondition:
     now = app.time_of(stream.organization)
     watermark, receipt = app.ledger.watermark(stream), app.ledger.last_receipt(stream)
+    earliest, kept = now - RETENTION, app.ledger.kept_from(stream.organization)
+    if kept and kept <= now:  # else nothing is loaded, and it has to show
+        earliest = max(earliest, kept)
     return StreamCondition(
         stream=stream,
         at=now,
         watermark=watermark.reached if watermark else None,
         last_success=receipt.loaded_at if receipt else None,
-        unexported_since=unexported_since(app.engine, stream, now - RETENTION),
+        unexported_since=unexported_since(app.engine, stream, earliest),
         early_unconfirmed=unconfirmed(app.engine, stream, watermark.reached) if watermark else 0,
-        gap=gap_length(app.engine, stream, now - RETENTION),
+        gap=gap_length(app.engine, stream, earliest),
     )
 
 

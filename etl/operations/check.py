@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Final
 
 from etl.app import App
@@ -16,7 +17,7 @@ from etl.destinations import trials
 from etl.errors import AuditEtlError, ConfigurationError
 from etl.genesys.client.masking import SHORT
 from etl.genesys.query import AuditSource
-from etl.ledger import claims
+from etl.ledger import claims, retention
 from etl.operations.recognition import compare, twins_text
 from etl.operations.warnings import CLOCK_REMEDY, SKEW_MAX, claim_text, clock_text
 from etl.window import TIME_TOLERANCE
@@ -76,6 +77,7 @@ def _tables(app: App) -> Iterator[Finding]:
         yield _finding("identity", lambda: _identity(app))
         for name in app.settings.organizations:
             yield _recognised(app, name)
+            yield from _told(f"{name}: retention", partial(_retention, app, name))
 
 
 def _finding(about: str, look: Callable[[], str]) -> Finding:
@@ -229,6 +231,10 @@ def _schema(app: App) -> str:
         return "no tables yet; the first run makes them"
     require_schema(app.engine)
     return f"the tables are at schema {HEAD}, the newest"
+
+
+def _retention(app: App, name: str) -> None:
+    retention.start_by(app.engine, name, app.time_of(name))
 
 
 def _identity(app: App) -> str:

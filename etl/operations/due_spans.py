@@ -6,7 +6,7 @@ from etl.app import App
 from etl.destinations import Fence
 from etl.due import Due, Lookback, due, loaded_to, refused_to
 from etl.genesys.query import AuditSource
-from etl.ledger import claims, queries
+from etl.ledger import claims, queries, retention
 from etl.model import RETENTION, Stream, Watermark
 from etl.operations import warnings
 from etl.operations.selection import latest_end
@@ -24,9 +24,15 @@ def due_of(
         source: its organisation, signed in to.
         lookback: used instead of every schedule's, if given.
         fence: confirms the lease.
+
+    Raises:
+        ConfigurationError: see `retention.start_by`.
     """
+    kept = retention.start_by(app.engine, stream.organization, source.now())
     _take_back(app, stream, source, fence)
     watermark = app.ledger.begin(stream, _begin(app, stream, source), source.now())
+    if watermark.begins_at < kept:
+        watermark = app.ledger.begin_later(stream, kept, source.now())
     watermark = _without_refused(app, stream, watermark, source)
     found = _due(app, stream, watermark, latest_end(app, source), lookback)
     if found.spans:

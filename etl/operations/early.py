@@ -57,7 +57,8 @@ def load_visible(app: App, organization: str) -> int:
     services = [stream.service for stream in streams if stream.service is not None]
     questions = asking.questions(services)
     end = floor_second(asking.now())
-    start = max(end - EARLY_REACH, min((m.reached for m in marks if m), default=end))
+    sure = (max(mark.begins_at, mark.reached) for mark in marks if mark)
+    start = max(end - EARLY_REACH, min(sure, default=end))
     wanted = frozenset(services) if services else None
     destination = app.destination()
     loaded = sum(

@@ -9,7 +9,7 @@ from etl.app import App
 from etl.errors import ConfigurationError
 from etl.model import BACKFILL, MANUAL, WRITER, Receipt, Stream
 from etl.operations.due_spans import due_of, settling
-from etl.operations.selection import reachable, require_past, signed_in
+from etl.operations.selection import exportable, reachable, signed_in
 from etl.operations.streams import Failure, Watch, held, in_turn, job_of
 from etl.schedules import Schedule
 from etl.window import Window
@@ -72,10 +72,10 @@ def backfill(
     destination = app.destination()
 
     def export(stream: Stream) -> Iterator[Receipt]:
-        require_past(app, span, stream)
+        kept = exportable(app, span, stream)
         with held(app, WRITER if app.place.one_writer else None, wait) as fence:
             job = job_of(app, stream, destination, BACKFILL, fence, watch)
-            yield from pipeline.backfill(job, span)
+            yield from pipeline.backfill(job, kept)
 
     return in_turn(app, streams, export)
 

@@ -9,6 +9,7 @@ from etl.app import App
 from etl.due import horizon
 from etl.errors import AuditEtlError, UsageError
 from etl.genesys.query import AuditSource
+from etl.ledger import retention
 from etl.model import Stream, least_requests
 from etl.operations import warnings
 from etl.window import Window, by_density, iso_utc
@@ -90,16 +91,40 @@ def only_organization(app: App) -> str:
     return names[0]
 
 
-def require_past(app: App, span: Window, stream: Stream) -> None:
-    """Return if `span` is over by the organisation's clock.
+def exportable(app: App, span: Window, stream: Stream) -> Window:
+    """The part of `span` that the stream may be asked for; see `kept_part`.
 
     Raises:
-        UsageError: it is not.
+        UsageError: `span` is not over by the organisation's clock, or none of it is kept.
+        ConfigurationError: see `kept_part`.
     """
-    warnings.warn_of_retention(app, stream.organization, span)
     latest = latest_end(app, signed_in(app, stream.organization))
     if span.end > latest:
         raise UsageError(_too_late(span.end, latest))
+    kept = kept_part(app, span, stream)
+    warnings.warn_of_retention(app, stream.organization, kept)
+    return kept
+
+
+def kept_part(app: App, span: Window, stream: Stream) -> Window:
+    """The part of `span` whose audits are kept; a warning says if that is not all.
+
+    Raises:
+        UsageError: nothing of it is kept.
+        ConfigurationError: see `retention.start_by`.
+    """
+    name = stream.organization
+    start = retention.start_by(app.engine, name, app.time_of(name))
+    if start <= span.start:
+        return span
+    if start >= span.end:
+        raise UsageError(
+            f"{stream}: all of {span} lies before {iso_utc(start)}, from when on audits are kept. "
+            "Older ones were removed on purpose. To have them again, change kept_from in the table "
+            "retention, or delete the row"
+        )
+    warnings.warn_of_removed(app, name, start)
+    return Window(start, span.end)
 
 
 def plan(app: App, span: Window, streams: Sequence[Stream]) -> list[Planned]:
@@ -107,12 +132,14 @@ def plan(app: App, span: Window, streams: Sequence[Stream]) -> list[Planned]:
 
     A warning says if a part of it is older than what Genesys keeps.
     """
-    for organization in app.settings.organizations:
-        warnings.warn_of_retention(app, organization, span)
     readable, found = app.has_tables(), list[Planned]()
+    if readable:
+        app.prepare()
     for stream in streams:
         density = app.ledger.density(stream) if readable else None
-        for window in by_density(span, density, app.settings.max_window):
+        kept = kept_part(app, span, stream) if readable else span
+        warnings.warn_of_retention(app, stream.organization, kept)
+        for window in by_density(kept, density, app.settings.max_window):
             events = None if density is None else round(density * window.length.total_seconds())
             found.append(Planned(stream, window, events, least_requests(events or 0)))
     return found

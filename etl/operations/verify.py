@@ -10,7 +10,7 @@ from etl.app import App
 from etl.errors import AuditTooLarge, SourceBrokePromise, SourceUnavailable
 from etl.job import Job
 from etl.model import BACKFILL, WRITER, Stream
-from etl.operations.selection import require_past
+from etl.operations.selection import exportable
 from etl.operations.streams import Failure, Watch, held, in_turn, job_of
 from etl.operations.verifier import Verdict, Verifier
 from etl.window import Window
@@ -38,7 +38,7 @@ def verify(
     destination = app.destination()
 
     def export(stream: Stream) -> Iterator[Verdict]:
-        require_past(app, span, stream)
+        kept = exportable(app, span, stream)
         needs_lease = repair and app.place.one_writer
         found: deque[Verdict] = deque()
         with (
@@ -46,7 +46,7 @@ def verify(
             closing(Verifier(destination, repair=repair, tell=found.append)) as verifier,
         ):
             job = job_of(app, stream, verifier, BACKFILL, fence, watch)
-            yield from _verdicts(job, span, found)
+            yield from _verdicts(job, kept, found)
 
     return in_turn(app, streams, export)
 

@@ -89,6 +89,17 @@ def warn_of_retention(app: App, organization: str, span: Window) -> None:
         )
 
 
+def warn_of_removed(app: App, organization: str, start: datetime) -> None:
+    """Say once that a span begins later than was asked for, because older audits were removed."""
+    if app.first_time("removed", organization):
+        _LOG.warning(
+            "organisation %s: the span begins at %s, because older audits were removed on purpose "
+            "(kept_from in the table retention)",
+            organization,
+            iso_utc(start),
+        )
+
+
 def warn_of_unconfirmed(app: App, stream: Stream) -> None:
     """Say once that audits were loaded early which no export of their time has shown in a day."""
     watermark = app.ledger.watermark(stream)

@@ -383,9 +383,7 @@ TROUBLES = {
     },
 }
 GRANTS = {
-    "postgresql": (
-        "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {it}",
-    ),
+    "postgresql": ("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {it}",),
     "mysql": ("GRANT SELECT, INSERT, UPDATE, DELETE ON {database}.* TO {it}",),
 }
 

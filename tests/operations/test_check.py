@@ -149,9 +149,7 @@ def test_a_beginning_in_the_future_is_a_wrong_setting(
     assert list(tmp_path.iterdir()) == []
 
 
-ALL = (
-    "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {it}",
-)
+ALL = ("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {it}",)
 
 
 @on_postgresql

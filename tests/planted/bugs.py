@@ -11,6 +11,7 @@ ANSWERS = "tests/export/test_answers.py"
 FAILING = "tests/export/test_failing_windows.py"
 IDENTITY = "tests/operations/test_recognition.py"
 LAKES = "tests/destinations/lake/test_binding.py"
+KEPT = "tests/export/test_kept_from.py"
 CRASHES = (
     "tests/export/test_crashes.py"
     "::test_dying_at_any_step_and_starting_again_ends_in_the_same_content"
@@ -473,7 +474,7 @@ BUGS = [
         "etl/operations/early.py",
         (
             (
-                "max(end - EARLY_REACH, min((m.reached for m in marks if m), default=end))",
+                "max(end - EARLY_REACH, min(sure, default=end))",
                 "end - EARLY_REACH",
             ),
         ),
@@ -1063,9 +1064,9 @@ BUGS = [
         "etl/ledger/gaps.py",
         (
             (
-                "        span = Window(min(bounds), max(bounds))\n",
+                "        span = Window(max(kept, min(bounds)), max(bounds))\n",
                 "        first = watermark.begins_at if watermark else min(bounds)\n"
-                "        span = Window(first, max(bounds))\n",
+                "        span = Window(max(kept, first), max(bounds))\n",
             ),
         ),
         ("tests/ledger/test_status_truth.py", "-k", "before_the_start"),
@@ -1488,6 +1489,12 @@ BUGS = [
         "etl/destinations/sql/statistics.py",
         (("scalar_one() < new_events", "scalar_one() > new_events"),),
         ("tests/destinations/sql/test_statistics.py",),
+    ),
+    Bug(
+        "SQLite's statistics are gathered once and never again",
+        "etl/destinations/sql/statistics.py",
+        (("    return bool(2 * (", "    return bool(0 * ("),),
+        ("tests/destinations/sql/test_statistics.py", "-k", "twice"),
     ),
     Bug(
         "an upgrade gives changes the time of another organisation's audit",
@@ -2518,5 +2525,117 @@ BUGS = [
         "etl/database/remedies.py",
         (("    ({1665}, (), ", "    (set(), (), "),),
         ("tests/destinations/sql/test_binlog.py", "-k", "of_statements"),
+    ),
+    Bug(
+        "a lookback asks for audits that were removed on purpose",
+        "etl/operations/due_spans.py",
+        (("    if watermark.begins_at < kept:\n", "    if kept < watermark.begins_at < kept:\n"),),
+        (KEPT, "-k", "nothing_that_was_removed and sqlite"),
+    ),
+    Bug(
+        "a backfill asks for audits that were removed on purpose",
+        "etl/operations/selection.py",
+        (("    return Window(start, span.end)\n", "    return span\n"),),
+        (KEPT, "-k", "nothing_that_was_removed and sqlite"),
+    ),
+    Bug(
+        "a second of which a part was removed is asked for",
+        "etl/ledger/retention.py",
+        (("microseconds=999_999", "microseconds=0"),),
+        (KEPT, "-k", "part_was_removed and sqlite"),
+    ),
+    Bug(
+        "a time in the future, from when on audits are kept, is believed",
+        "etl/ledger/retention.py",
+        (("    if start > now:\n", "    if start < EARLIEST:\n"),),
+        (KEPT, "-k", "cannot_be_right"),
+    ),
+    Bug(
+        "an organisation is kept by the row of another one",
+        "etl/ledger/retention.py",
+        (
+            (
+                "sa.select(retention.c.kept_from).where(retention.c.organization == organization)",
+                "sa.select(retention.c.kept_from)",
+            ),
+        ),
+        (KEPT, "-k", "own_row and sqlite"),
+    ),
+    Bug(
+        "what comes late after a removal counts as restored",
+        "etl/ledger/receipts.py",
+        (("n if start >= kept else 0", "n"),),
+        (KEPT, "-k", "late_and_not_restored and sqlite"),
+    ),
+    Bug(
+        "time that is no longer kept is a gap",
+        "etl/ledger/gaps.py",
+        (("Window(max(kept, min(bounds)), max(bounds))", "Window(min(bounds), max(bounds))"),),
+        (KEPT, "-k", "claims_of_time and sqlite"),
+    ),
+    Bug(
+        "time that failed and is no longer kept is a gap",
+        "etl/ledger/gaps.py",
+        (("spanning(max(kept, one.start), one.end)", "spanning(one.start, one.end)"),),
+        (KEPT, "-k", "claims_of_time and sqlite"),
+    ),
+    Bug(
+        "time that is no longer kept counts as verified",
+        "etl/ledger/verifications.py",
+        (("query.where(kept)", "query"),),
+        (KEPT, "-k", "claims_of_time and sqlite"),
+    ),
+    Bug(
+        "audits of time that is no longer kept are unconfirmed",
+        "etl/ledger/lateness.py",
+        (("query.where(kept)", "query"),),
+        (KEPT, "-k", "no_longer_unconfirmed and sqlite"),
+    ),
+    Bug(
+        "a gap that is no longer kept raises an alarm",
+        "etl/monitoring/condition.py",
+        (("        earliest = max(earliest, kept)\n", "        pass\n"),),
+        (KEPT, "-k", "fails_no_run"),
+    ),
+    Bug(
+        "what failed is forgotten from where the copy is kept",
+        "etl/ledger/queries.py",
+        (
+            (
+                "    for row in rows:\n        connection.execute(_delete(stream,",
+                "    for row in rows[:0]:\n        connection.execute(_delete(stream,",
+            ),
+        ),
+        (KEPT, "-k", "keeps_its_watermark"),
+    ),
+    Bug(
+        "a stream that begins later forgets how far it is sure",
+        "etl/ledger/receipts.py",
+        (("sure = max(begins_at, before.reached) if before else begins_at", "sure = begins_at"),),
+        (KEPT, "-k", "keeps_its_watermark"),
+    ),
+    Bug(
+        "days before a copy is kept are drawn",
+        "etl/ledger/coverage.py",
+        (("max(filter(None, (first, kept)))", "first"),),
+        (KEPT, "-k", "nothing_that_was_removed and sqlite"),
+    ),
+    Bug(
+        "a stream is complete from before its copy is kept",
+        "etl/ledger/receipts.py",
+        (("replace(found, begins_at=max(found.begins_at, kept))", "found"),),
+        (KEPT, "-k", "status_says and sqlite"),
+    ),
+    Bug(
+        "a backfill outside of the streams is complete from before it is kept",
+        "etl/ledger/receipts.py",
+        (("spanning(max(one.start, kept), one.end)", "spanning(one.start, one.end)"),),
+        (KEPT, "-k", "claims_of_time and sqlite"),
+    ),
+    Bug(
+        "a restart names time that is no longer kept",
+        "etl/ledger/claims.py",
+        (("max(begin, start_of(connection, name))", "begin"),),
+        (KEPT, "-k", "restart_begin and sqlite"),
     ),
 ]

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from etl.database.schema import HEAD
 from tests import TOP
 from tests.support.live_organization import Organisation, living
 from tests.support.places import Place
@@ -76,7 +77,7 @@ def test_the_wheel_is_all_that_an_environment_needs(program: Path, tmp_path: Pat
     assert tomllib.loads(file.read_text()) == {}
     assert "rows in audit_events" in shown
     assert list(program.parent.parent.glob("lib/python*/site-packages/etl/py.typed"))
-    assert "0002" in migrated
+    assert HEAD in migrated
     found = run(program.parent / "python", "-c", "import etl; print(etl.__file__)", cwd=tmp_path)
     assert str(program.parent.parent) in found
 

@@ -239,6 +239,34 @@ def test_a_renamed_organisation_goes_on_under_its_new_name(stored: str, machine:
 
 
 @pytest.mark.slow
+def test_old_audits_that_were_removed_do_not_come_back(stored: str, machine: Machine) -> None:
+    day = f"{clock() - timedelta(days=1):%Y-%m-%d}"
+    first, again, remove = (
+        block.replace("2026-05-01", day) for block in blocks("Remove old audits", language="sql")
+    )
+    apply = blocks("Remove old audits")[PLACES[stored]].replace("2026-05-01", day)
+    older = f"SELECT count(*) FROM audit_events WHERE event_date < '{day} 00:00:00+00'"
+    newer = older.replace("<", ">=")
+    held = int(machine.counts(newer))
+    assert int(machine.counts(older)) > 0
+
+    for statements in (first, again):
+        (machine.folder / "kept.sql").write_text(statements)
+        machine.run(apply)
+    if stored != "parquet":
+        (machine.folder / "kept.sql").write_text(remove)
+        machine.run(apply.splitlines()[1])
+
+    machine.is_complete()
+    for command in (["backfill"], ["verify", "--repair"]):
+        machine.audit_etl(*command, "--from", "4d", "--to", "1m", "--wait", "1m")
+    machine.audit_etl("backfill", "--from", "3d", "--to", day, status=2)
+    assert machine.counts(older) == "0"
+    assert int(machine.counts(newer)) >= held
+    assert f"is kept from {day}T00:00:00Z" in machine.audit_etl("status")
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("stored", ["sqlite"], indirect=True)
 @pytest.mark.usefixtures("stored")
 def test_a_secret_is_rotated_while_the_daemon_runs(machine: Machine) -> None:

@@ -37,7 +37,7 @@ class Files:
 
     def path(self, part: str) -> str:
         """The one path that has `part` in it."""
-        [found] = [path for path in self._paths() if part in path]
+        [found] = [path for path in self.paths() if part in path]
         return found
 
     def content(self, path: str) -> bytes:
@@ -63,7 +63,8 @@ class Files:
     def _file(self, path: str) -> Path:
         return self._root / path
 
-    def _paths(self) -> list[str]:
+    def paths(self) -> list[str]:
+        """The paths of all files."""
         if self._bucket:
             return [key.removeprefix(f"{self._prefix}/") for key in buckets.keys(self._url)]
         return [str(file.relative_to(self._root)) for file in self._root.rglob("*.parquet")]

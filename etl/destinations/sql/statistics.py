@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from etl.database import schema
 
-#: Fewer new audits let no plan go wrong that would take long.
+#: With fewer audits no plan takes long.
 ROWS_MIN: Final = 1_000
 #: How many rows of each index SQLite looks at; PostgreSQL has a limit of its own.
 SAMPLE: Final = 1_000
@@ -21,36 +21,38 @@ _TABLES: Final = (
 
 
 def gather(connection: sa.Connection, new_events: int) -> None:
-    """Have the tables analysed if one load brought more than the statistics know of.
+    """Have the tables analysed if they have outgrown the statistics.
 
-    PostgreSQL does so by itself, but as late as a minute after the load, and questions to a first
+    PostgreSQL does so by itself, but as late as a minute after a load, and questions to a first
     backfill would meanwhile read whole tables. A role that does not own the tables changes nothing.
     SQLite never does, and would read an organisation from its first audit on to find a day.
     """
-    dialect = connection.dialect.name
-    if dialect not in _KNOWN or new_events < ROWS_MIN:
-        return
-    if _KNOWN[dialect](connection) < new_events:
-        if dialect == "sqlite":
+    outgrown = _OUTGROWN.get(connection.dialect.name)
+    if outgrown and new_events and outgrown(connection, new_events):
+        if connection.dialect.name == "sqlite":
             connection.exec_driver_sql(f"PRAGMA analysis_limit = {SAMPLE}")
         for table in _TABLES:
             connection.exec_driver_sql(f"ANALYZE {table.name}")
 
 
-def _known_to_postgresql(connection: sa.Connection) -> float:
-    """The rows that the statistics know of; less than none before there are any."""
-    events = schema.audit_events.name
-    query = f"SELECT reltuples FROM pg_class WHERE oid = '{events}'::regclass"  # noqa: S608 - our name
-    return float(connection.exec_driver_sql(query).scalar_one())
+def _in_postgresql(connection: sa.Connection, new_events: int) -> bool:
+    """Whether one load brought more than the statistics know of: less than none at first."""
+    if new_events < ROWS_MIN:
+        return False
+    query = f"SELECT reltuples FROM pg_class WHERE oid = '{_EVENTS}'::regclass"  # noqa: S608 - our name
+    return bool(connection.exec_driver_sql(query).scalar_one() < new_events)
 
 
-def _known_to_sqlite(connection: sa.Connection) -> float:
-    """The rows that the statistics know of; they are the first word about each index."""
+def _in_sqlite(connection: sa.Connection, _new_events: int) -> bool:
+    """Whether there are twice the rows that the statistics know of: each index's first number."""
+    rows = connection.exec_driver_sql(f"SELECT max(rowid) FROM {_EVENTS}").scalar_one()  # noqa: S608 - our name
+    if rows < ROWS_MIN:
+        return False
     if not sa.inspect(connection).has_table("sqlite_stat1"):
-        return 0
-    events = schema.audit_events.name
-    query = f"SELECT max(CAST(stat AS INTEGER)) FROM sqlite_stat1 WHERE tbl = '{events}'"  # noqa: S608 - our name
-    return float(connection.exec_driver_sql(query).scalar() or 0)
+        return True
+    query = f"SELECT max(CAST(stat AS INTEGER)) FROM sqlite_stat1 WHERE tbl = '{_EVENTS}'"  # noqa: S608 - our name
+    return bool(2 * (connection.exec_driver_sql(query).scalar() or 0) <= rows)
 
 
-_KNOWN: Final = {"postgresql": _known_to_postgresql, "sqlite": _known_to_sqlite}
+_EVENTS: Final = schema.audit_events.name
+_OUTGROWN: Final = {"postgresql": _in_postgresql, "sqlite": _in_sqlite}

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -69,3 +70,26 @@ def test_a_load_of_no_more_than_is_known_gathers_nothing(postgresql: sa.Engine) 
 
     load(postgresql, 2, statistics.ROWS_MIN + 1)
     assert rows(postgresql) == 3 * statistics.ROWS_MIN + 1
+
+
+def test_sqlite_gathers_statistics_anew_when_there_is_twice_as_much(tmp_path: Path) -> None:
+    engine = open_engine(f"sqlite:///{tmp_path / 'audits.db'}")
+    migrations.migrate(engine)
+
+    def known_rows() -> int | None:
+        with engine.connect() as connection:
+            if not sa.inspect(connection).has_table("sqlite_stat1"):
+                return None
+            query = "SELECT max(CAST(stat AS INTEGER)) FROM sqlite_stat1 WHERE tbl = 'audit_events'"
+            return connection.exec_driver_sql(query).scalar()
+
+    found = []
+    for hour, number in enumerate((statistics.ROWS_MIN - 1, 1, statistics.ROWS_MIN - 1, 1)):
+        load(engine, hour, number)
+        found.append(known_rows())
+    engine.dispose()
+
+    first = statistics.ROWS_MIN
+    assert found[:3] == [None, first, first]
+    assert found[3] is not None  # an estimate, from a sample of the rows
+    assert found[3] > first
