@@ -13,7 +13,7 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from etl.destinations.lake.columns import COLUMNS, KEY
+from etl.destinations.lake.columns import COLUMNS, KEY, PROPERTY_CHANGES
 from etl.sizes import Sizes
 
 #: Columns whose values repeat; a dictionary of the others would only cost time.
@@ -29,6 +29,18 @@ REPEATING: Final = [
     "user_home_org_id",
     "client_id",
 ]
+#: zstd levels of the columns that level 3 makes smaller. The others have Arrow's default, 1.
+LEVELS: Final = {
+    "raw": 3,
+    f"{PROPERTY_CHANGES}.list.element.old_values.list.element": 3,
+    f"{PROPERTY_CHANGES}.list.element.new_values.list.element": 3,
+}
+#: Columns with a bloom filter in each row group.
+FILTERED: Final = ("id", "entity_id", "user_id")
+#: Makes filters of 4 KiB at most. Arrow keeps all of a file in memory until it is closed.
+FILTER: Final = {"ndv": 4096, "fpp": 0.05}
+#: A piece that does not fit into a row group is cut into parts of this share of one, to fill it.
+PARTS: Final = 4
 
 
 class Writer:
@@ -39,7 +51,13 @@ class Writer:
         self._size = sizes.row_group_bytes
         path.touch(mode=0o600)
         self._file = pq.ParquetWriter(
-            path, COLUMNS, compression="zstd", compression_level=1, use_dictionary=REPEATING
+            path,
+            COLUMNS,
+            compression="zstd",
+            compression_level=LEVELS,
+            use_dictionary=REPEATING,
+            data_page_size=self._size,
+            bloom_filter_options=dict.fromkeys(FILTERED, FILTER),
         )
         #: What will be the next row group, and its bytes and rows.
         self._held: list[pa.Table] = []
@@ -48,15 +66,13 @@ class Writer:
     def write(self, rows: pa.Table) -> None:
         """Add rows, `COLUMNS`, after those before."""
         for piece in cut(rows, self._most, self._size):
-            size = piece.nbytes
-            if (
-                self._held_bytes + size > self._size
-                or self._held_rows + piece.num_rows > self._most
-            ):
-                self._flush()
-            self._held.append(piece)
-            self._held_bytes += size
-            self._held_rows += piece.num_rows
+            fits = self._has_room(piece)
+            for part in [piece] if fits else cut(piece, self._most, self._size // PARTS):
+                if not self._has_room(part):
+                    self._flush()
+                self._held.append(part)
+                self._held_bytes += part.nbytes
+                self._held_rows += part.num_rows
 
     def close(self) -> None:
         """Write what is left."""
@@ -67,6 +83,11 @@ class Writer:
         """Give the file back unfinished, however that goes: nobody will read it."""
         with suppress(OSError, pa.ArrowException):
             self._file.close()
+
+    def _has_room(self, rows: pa.Table) -> bool:
+        """Whether the next row group can take these rows, too."""
+        most, size = self._held_rows + rows.num_rows, self._held_bytes + rows.nbytes
+        return bool(most <= self._most and size <= self._size)
 
     def _flush(self) -> None:
         if self._held:

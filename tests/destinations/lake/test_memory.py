@@ -1,5 +1,8 @@
 """Nothing that is held in memory grows with a partition of a lake, nor with an answer."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -10,6 +13,7 @@ import pytest
 from etl.destinations.lake.columns import table_of
 from etl.destinations.lake.writing import cut, opened, read, write
 from etl.sizes import Sizes
+from tests import TOP
 from tests.support.large_lake import peak_of
 from tests.support.samples import BEGIN, LOADED_AT, batch, record
 
@@ -25,6 +29,21 @@ def test_a_partition_that_is_ten_times_as_large_takes_no_more_memory(what: str) 
 
     assert large < MOST
     assert large < GROWTH * small
+
+
+def test_arrow_takes_its_memory_from_the_system() -> None:
+    code = "import etl.cli.{0}, pyarrow; print(pyarrow.default_memory_pool().backend_name)"
+    env = {name: value for name, value in os.environ.items() if not name.startswith("ARROW_")}
+    for command in ("query", "export"):
+        done = subprocess.run(
+            [sys.executable, "-c", code.format(command)],
+            check=True,
+            capture_output=True,
+            text=True,
+            cwd=TOP,
+            env=env,
+        )
+        assert done.stdout == "system\n"
 
 
 def rows_of(count: int, text: str = "x") -> pa.Table:
