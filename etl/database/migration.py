@@ -48,7 +48,7 @@ def _require_own_tables(connection: sa.Connection) -> None:
     for table in schema.metadata.sorted_tables:
         if inspector.has_table(table.name):
             columns = {column["name"] for column in inspector.get_columns(table.name)}
-            if not columns <= {*table.c.keys(), schema.MYSQL_ROW}:
+            if not columns <= {*table.c.keys(), *schema.DIFFERENT}:
                 raise ConfigurationError(
                     f"{name_of(connection.engine)} has a table {table.name} of another program: "
                     "give audit-etl a database or a schema of its own"

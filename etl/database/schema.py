@@ -17,12 +17,9 @@ from etl.database.times import UtcTime
 #: The migration that this version of the program needs; a test holds it against `migrations/`.
 HEAD: Final = "0003"
 
-#: A column of MySQL's and MariaDB's `audit_events`, which `SELECT *` does not show.
-MYSQL_ROW: Final = "row_id"
-
 #: What one kind of database has in place of what is declared here: 0003 says why.
 DIFFERENT: Final = {
-    MYSQL_ROW,
+    "row_id",
     "uq_audit_events_organization_id",
     "ix_audit_events_event_date_organization",
     "ix_audit_events_organization_event_date",
@@ -136,8 +133,7 @@ audit_events: Final = _table(
 def _changes(name: str, own: list[sa.Column[Any]], *indexes: sa.Index) -> sa.Table:
     """A table of an audit's changes, side by side in the order of its time.
 
-    Without the time in it, the order would be that of the audits' ids, which is none: each
-    insertion would change another page.
+    By id alone, which has no order, each insertion would change another page.
     """
     return _table(
         name,

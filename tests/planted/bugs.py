@@ -1151,7 +1151,7 @@ BUGS = [
         "etl/database/migration.py",
         (
             (
-                "            if not columns <= {*table.c.keys(), schema.MYSQL_ROW}:\n",
+                "            if not columns <= {*table.c.keys(), *schema.DIFFERENT}:\n",
                 "            if not columns:\n",
             ),
         ),

@@ -118,16 +118,11 @@ class SqlDestination:
         def finish(last: Batch) -> tuple[Receipt | None, Written]:
             def work(connection: sa.Connection) -> tuple[Receipt | None, Written]:
                 written = self._insert(connection, state, last)
+                statistics.gather(connection, total.new_events + len(written.new))
                 fence(connection)
                 if left_out:
                     return None, written
-                receipt = pending.receipt(
-                    events=total.events + written.events,
-                    new_events=total.new_events + len(written.new),
-                    rejects=total.rejects + written.rejects,
-                    repeated=total.repeated + written.repeated,
-                )
-                statistics.gather(connection, receipt.new_events)
+                receipt = total.receipt(pending, written)
                 record(connection, receipt)
                 return receipt, written
 

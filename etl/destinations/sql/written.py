@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from etl.ledger.lateness import NOTHING, Arrived
-from etl.model import PendingReceipt
+from etl.model import PendingReceipt, Receipt
 
 
 class Written(NamedTuple):
@@ -33,6 +33,15 @@ class Total:
 
     def __init__(self) -> None:
         self.events = self.repeated = self.new_events = self.rejects = self.restored = 0
+
+    def receipt(self, pending: PendingReceipt, last: Written) -> Receipt:
+        """What the window's receipt says if `last` is committed with it."""
+        return pending.receipt(
+            events=self.events + last.events,
+            new_events=self.new_events + len(last.new),
+            rejects=self.rejects + last.rejects,
+            repeated=self.repeated + last.repeated,
+        )
 
     def add(self, pending: PendingReceipt, written: Written) -> None:
         """Add what was committed, and tell whoever asks."""
