@@ -2,10 +2,11 @@
 
 BENCH_SIZES (default 10000,100000,1000000) are the numbers of audits, BENCH_ROUNDS (default 5) how
 often each contender runs, BENCH_PEER_MAX (default 100000) up to which size peers, MariaDB and the
-bare loads run, BENCH_PARTS (default speed,lake,paced) what is measured, BENCH_PACED_SECONDS
-(default 300) how long the rate budget is worked against, BENCH_MINUTES (default 40) how long all
-of it may take: each size gets one round in any case, further ones while there is time, the smaller
-sizes first, and the tables say how many there were.
+bare loads run, BENCH_PARTS (default speed,lake,paced) what is measured: history is another part,
+for half an hour and 30 GB of disk. BENCH_PACED_SECONDS (default 300) is how long the rate budget is
+worked against, BENCH_MINUTES (default 40) how long all of it may take, but for the history: each
+size gets one round in any case, further ones while there is time, the smaller sizes first, and the
+tables say how many there were.
 BENCH_RESULTS (default tests/benchmarks/results) is where all of it is written.
 """
 
@@ -19,6 +20,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 from tests.benchmarks.environments import python_of
+from tests.benchmarks.history import history
 from tests.benchmarks.machine import machine
 from tests.benchmarks.organisation import organisation
 from tests.benchmarks.paced import paced
@@ -85,6 +87,8 @@ def main() -> None:
                     what: {size: peak_of(what, size) for size in LAKE_SIZES}
                     for what in ("tick", "query")
                 }
+            if "history" in plan.parts:
+                results["history"] = history(stage)
             if "paced" in plan.parts:
                 results["paced"] = paced(stage, plan.paced_seconds)
     finally:
