@@ -51,6 +51,10 @@ SELDOM = {"client_id"}
 
 
 def upgrade() -> None:
+    if _dialect() == "postgresql":
+        # What hides rows fails, and nobody else adds any while they are written anew.
+        op.execute("SET LOCAL row_security = off")
+        op.execute(f"LOCK TABLE {', '.join(('audit_events', *CHANGES))} IN ACCESS EXCLUSIVE MODE")
     op.create_table(
         "retention",
         sa.Column("organization", NAME, nullable=False),
@@ -86,7 +90,7 @@ def downgrade() -> None:
     if _is_mysql():
         _forget_numbers()
     if _dialect() == "postgresql":
-        for table in ("audit_events", *CHANGES):
+        for table in filter(_is_plain, ("audit_events", *CHANGES)):
             op.execute(f"ALTER TABLE {table} RESET ({', '.join(VACUUM)})")
     for table in CHANGES:
         _remove_time(table)
@@ -139,47 +143,65 @@ def _of_audits(table: str) -> str:
 
 
 def _rewrite_in_postgresql(table: str) -> None:
-    # An UPDATE would leave each row there twice. Rights, and views of the table, stay.
+    # An UPDATE would leave each row there twice. Rights, triggers and views of the table stay.
     columns = f"{CHANGES[table]}, event_date"
-    op.execute(f"CREATE TEMPORARY TABLE timed ON COMMIT DROP AS {_of_audits(table)}")
+    triggers = _triggers_in_postgresql(table)
+    for name in triggers:
+        op.execute(f"ALTER TABLE {table} DISABLE TRIGGER {name}")
+    op.execute(f"CREATE TABLE new_{table} AS {_of_audits(table)}")
     op.execute(f"TRUNCATE {table}")
     op.execute(
         f"ALTER TABLE {table} DROP CONSTRAINT pk_{table}, "
         "ADD COLUMN event_date TIMESTAMP(3) WITH TIME ZONE NOT NULL"
     )
     op.execute(
-        f"INSERT INTO {table} ({columns}) SELECT {columns} FROM timed "  # noqa: S608 - our names
+        f"INSERT INTO {table} ({columns}) SELECT {columns} FROM new_{table} "  # noqa: S608 - our names
         f"ORDER BY {', '.join(NEW_KEY)}"
     )
     op.create_primary_key(f"pk_{table}", table, NEW_KEY)
-    op.execute("DROP TABLE timed")
+    op.drop_table(f"new_{table}")
+    for name, enable in triggers.items():
+        op.execute(f"ALTER TABLE {table} {enable} TRIGGER {name}")
+
+
+def _triggers_in_postgresql(table: str) -> dict[str, str]:
+    """Whoever has added triggers: their quoted names, and what makes them as they are."""
+    query = (
+        "SELECT quote_ident(tgname), tgenabled::text FROM pg_trigger "  # noqa: S608 - our names
+        f"WHERE tgrelid = '{table}'::regclass AND NOT tgisinternal AND tgenabled <> 'D'"
+    )
+    enable = {"O": "ENABLE", "R": "ENABLE REPLICA", "A": "ENABLE ALWAYS"}
+    return {str(name): enable[kind] for name, kind in op.get_bind().execute(sa.text(query))}
 
 
 def _rewrite_in_sqlite(table: str, key: list[str]) -> None:
     """Make the table anew: with its time and in the order of the key, or as it was."""
+    added = (
+        "SELECT sql FROM sqlite_master WHERE type IN ('index', 'trigger') AND sql IS NOT NULL "  # noqa: S608 - our names
+        f"AND tbl_name = '{table}'"
+    )
+    by_others = op.get_bind().execute(sa.text(added)).scalars().all()
     op.execute("PRAGMA legacy_alter_table = ON")  # views of the table stay as they are
     is_new = key == NEW_KEY
-    changes = "entity" if "entity" in table else "property"
-    own = {"entity": ("entity_type", "entity_id", "entity_name"), "property": ("property",)}
-    texts = (*own[changes], "old_values", "new_values")
+    own = CHANGES[table].split(", ")[len(OLD_KEY) :]
     op.create_table(
         f"new_{table}",
         sa.Column("organization", sa.String(64), nullable=False),
         sa.Column("event_id", sa.String(255), nullable=False),
         sa.Column("position", sa.Integer, autoincrement=False, nullable=False),
-        *(sa.Column(name, sa.Text) for name in texts),
+        *(sa.Column(name, sa.Text) for name in own),
         *([sa.Column("event_date", TIME, nullable=False)] if is_new else []),
         sa.PrimaryKeyConstraint(*key, name=f"pk_{table}"),
         sqlite_with_rowid=not is_new,
     )
     rows = _of_audits(table) if is_new else f"SELECT {CHANGES[table]} FROM {table}"  # noqa: S608 - our names
-    order = "e.event_date, c.organization, c.event_id, c.position" if is_new else "rowid"
-    if not is_new:
-        order = ", ".join(OLD_KEY)
+    order = "e.event_date, c.organization, c.event_id, c.position" if is_new else ", ".join(key)
     op.execute(f"INSERT INTO new_{table} {rows} ORDER BY {order}")
     op.drop_table(table)
     op.rename_table(f"new_{table}", table)
     op.execute("PRAGMA legacy_alter_table = OFF")
+    for statement in by_others:
+        op.get_bind().exec_driver_sql(statement)
 
 
 def _rewrite_in_mysql(table: str) -> None:
@@ -192,7 +214,11 @@ def _rewrite_in_mysql(table: str) -> None:
         "ON e.organization = c.organization AND e.id = c.event_id "
         "SET c.event_date = e.event_date WHERE c.event_date IS NULL"
     )
-    op.execute(f"DELETE FROM {table} WHERE event_date IS NULL")  # noqa: S608 - our names
+    op.execute(
+        f"DELETE c FROM {table} AS c LEFT JOIN audit_events AS e "
+        "ON e.organization = c.organization AND e.id = c.event_id "
+        "WHERE c.event_date IS NULL AND e.id IS NULL"
+    )
     op.execute(
         f"ALTER TABLE {table} MODIFY event_date DATETIME(3) NOT NULL, DROP PRIMARY KEY, "
         f"ADD PRIMARY KEY ({', '.join(f'`{name}`' for name in NEW_KEY)})"
@@ -216,27 +242,47 @@ def _remove_time(table: str) -> None:
 def _tell_postgresql() -> None:
     """Have tables vacuumed as they grow, and numbers made by the table itself."""
     connection = op.get_bind()
-    known = {
-        str(name) for name in connection.execute(sa.text("SELECT name FROM pg_settings")).scalars()
-    }
+    known = set(connection.execute(sa.text("SELECT name FROM pg_settings")).scalars())
     options = ", ".join(f"{name} = {value}" for name, value in VACUUM.items() if name in known)
-    for table in ("audit_events", *CHANGES):
+    for table in filter(_is_plain, ("audit_events", *CHANGES)):
         op.execute(f"ALTER TABLE {table} SET ({options})")
     methods = "SELECT enumvals FROM pg_settings WHERE name = 'default_toast_compression'"
     if "lz4" in (connection.execute(sa.text(methods)).scalar() or ()):
         op.execute("ALTER TABLE audit_events ALTER COLUMN raw SET COMPRESSION lz4")
-        op.execute("ALTER TABLE audit_events RESET (toast_tuple_target)")
+        if _is_plain("audit_events"):
+            op.execute("ALTER TABLE audit_events RESET (toast_tuple_target)")
     for table, column in NUMBERED.items():
-        sequence = sa.text(f"SELECT pg_get_serial_sequence('{table}', '{column}')")
-        name = connection.execute(sequence).scalar_one()
-        last, used = connection.execute(sa.text(f"SELECT last_value, is_called FROM {name}")).one()  # noqa: S608 - our names
-        op.execute(f"ALTER TABLE {table} ALTER COLUMN {column} DROP DEFAULT")
+        _number_by_identity(table, column)
+
+
+def _is_plain(table: str) -> bool:
+    """Whether nobody has partitioned the table: storage parameters are those of partitions then."""
+    kind = sa.text(f"SELECT relkind = 'r' FROM pg_class WHERE oid = '{table}'::regclass")  # noqa: S608 - our names
+    return bool(op.get_bind().execute(kind).scalar_one())
+
+
+def _number_by_identity(table: str, column: str) -> None:
+    connection = op.get_bind()
+    is_done = (
+        "SELECT attidentity <> '' FROM pg_attribute "  # noqa: S608 - our names
+        f"WHERE attrelid = '{table}'::regclass AND attname = '{column}'"
+    )
+    if connection.execute(sa.text(is_done)).scalar_one():
+        return
+    next_one = f"SELECT coalesce(max({column}), 0) + 1 FROM {table}"  # noqa: S608 - our names
+    sequence = sa.text(f"SELECT pg_get_serial_sequence('{table}', '{column}')")
+    name = connection.execute(sequence).scalar_one()
+    op.execute(f"ALTER TABLE {table} ALTER COLUMN {column} DROP DEFAULT")
+    if name is not None:
+        given = f"SELECT CASE WHEN is_called THEN last_value + 1 ELSE last_value END FROM {name}"  # noqa: S608 - our names
+        next_one = f"SELECT greatest(({next_one}), ({given}))"
+    start = connection.execute(sa.text(next_one)).scalar_one()
+    if name is not None:
         op.execute(f"DROP SEQUENCE {name}")
-        start = last + 1 if used else last
-        op.execute(
-            f"ALTER TABLE {table} ALTER COLUMN {column} "
-            f"ADD GENERATED BY DEFAULT AS IDENTITY (START WITH {start})"
-        )
+    op.execute(
+        f"ALTER TABLE {table} ALTER COLUMN {column} "
+        f"ADD GENERATED BY DEFAULT AS IDENTITY (START WITH {start})"
+    )
 
 
 def _number_audits() -> None:

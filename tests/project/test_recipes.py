@@ -16,7 +16,7 @@ import pytest
 import sqlalchemy as sa
 
 from etl.app import clock
-from etl.database.schema import HEAD
+from etl.database.schema import HEAD, VERSION_TABLE, metadata
 from etl.simulator import CLIENT_ID, CLIENT_SECRET, AuditLog, Simulator
 from tests import TOP
 from tests.database.test_upgrade import in_sqlite
@@ -50,6 +50,11 @@ def blocks(title: str, text: str = OPERATING, language: str = "sh") -> list[str]
     found = re.findall(rf"^ *```{language}\n(.*?)^ *```", section, re.M | re.S)
     assert found, title
     return found
+
+
+def test_the_restore_removes_each_table_that_a_newer_program_may_have_made() -> None:
+    [listed] = re.findall(r"DROP TABLE IF EXISTS(.*?)CASCADE", OPERATING, re.S)
+    assert set(re.findall(r"\w+", listed)) == {*metadata.tables, VERSION_TABLE}
 
 
 @dataclass

@@ -29,10 +29,12 @@ def gather(connection: sa.Connection, new_events: int) -> None:
     """
     outgrown = _OUTGROWN.get(connection.dialect.name)
     if outgrown and new_events and outgrown(connection, new_events):
+        analyse = "ANALYZE (SKIP_LOCKED)"  # a VACUUM has the lock; the next load tries again
         if connection.dialect.name == "sqlite":
             connection.exec_driver_sql(f"PRAGMA analysis_limit = {SAMPLE}")
+            analyse = "ANALYZE"
         for table in _TABLES:
-            connection.exec_driver_sql(f"ANALYZE {table.name}")
+            connection.exec_driver_sql(f"{analyse} {table.name}")
 
 
 def _in_postgresql(connection: sa.Connection, new_events: int) -> bool:
@@ -45,7 +47,7 @@ def _in_postgresql(connection: sa.Connection, new_events: int) -> bool:
 
 def _in_sqlite(connection: sa.Connection, _new_events: int) -> bool:
     """Whether there are twice the rows that the statistics know of: each index's first number."""
-    rows = connection.exec_driver_sql(f"SELECT max(rowid) FROM {_EVENTS}").scalar_one()  # noqa: S608 - our name
+    rows = connection.exec_driver_sql(f"SELECT max(rowid) FROM {_EVENTS}").scalar() or 0  # noqa: S608 - our name
     if rows < ROWS_MIN:
         return False
     if not sa.inspect(connection).has_table("sqlite_stat1"):

@@ -72,6 +72,16 @@ def test_a_load_of_no_more_than_is_known_gathers_nothing(postgresql: sa.Engine) 
     assert rows(postgresql) == 3 * statistics.ROWS_MIN + 1
 
 
+def test_a_vacuum_at_work_holds_up_no_load(postgresql: sa.Engine) -> None:
+    with postgresql.begin() as connection:
+        connection.exec_driver_sql("LOCK TABLE audit_events IN SHARE UPDATE EXCLUSIVE MODE")
+        load(postgresql, 0, statistics.ROWS_MIN)
+    assert "audit_events" not in known(postgresql)
+
+    load(postgresql, 1, statistics.ROWS_MIN)
+    assert "audit_events" in known(postgresql)
+
+
 def test_sqlite_gathers_statistics_anew_when_there_is_twice_as_much(tmp_path: Path) -> None:
     engine = open_engine(f"sqlite:///{tmp_path / 'audits.db'}")
     migrations.migrate(engine)
