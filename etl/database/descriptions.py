@@ -81,7 +81,8 @@ COLUMNS: Final = {
         "user_name": "name of that user (user.name, or userDisplay); null too where Genesys gives "
         "none, as with expand_user off",
         "user_home_org_id": "the vendor's id of the organisation that the user belongs to",
-        "client_id": "OAuth client by which it was done (client.id, or clientId.id)",
+        "client_id": "OAuth client by which it was done (client.id, or clientId.id); first 512 "
+        "characters",
         "message": "description of the event, perhaps with placeholders (message.message)",
         "message_params": "values of the placeholders, a JSON map of texts (message.messageParams)",
         "transaction_id": "id of the audit that began the transaction "
@@ -99,7 +100,7 @@ COLUMNS: Final = {
     },
     "audit_entity_changes": {
         "entity_type": "type of the changed entity",
-        "entity_id": "id of the changed entity",
+        "entity_id": "id of the changed entity; first 512 characters",
         "entity_name": "name of the changed entity",
     },
     "early_audits": {

@@ -3,8 +3,10 @@
 from datetime import UTC, datetime
 from typing import Final
 
+from msgspec.structs import replace
+
 from etl.records import lenient
-from etl.records.rows import Audit, Reject
+from etl.records.rows import Audit, EntityChange, Reject
 from etl.records.shapes import InitiatingAction, Message, Reference, WireAudit
 
 #: Longer ids would not fit the primary key of every destination; the vendor's are UUIDs.
@@ -47,7 +49,7 @@ def audit_of(wire: WireAudit, raw: bytes) -> Audit | Reject:
         user_id[:INDEXED_LENGTH_MAX] if user_id else None,
         user.name or wire.user_display or None,
         wire.user_home_org_id or None,
-        client.id or None,
+        client.id[:INDEXED_LENGTH_MAX] if client.id else None,
         message.message or None,
         action.transaction_id or None,
         action.action_context or None,
@@ -56,7 +58,17 @@ def audit_of(wire: WireAudit, raw: bytes) -> Audit | Reject:
         message.message_params,
         wire.context,
         wire.property_changes or (),
-        wire.entity_changes or (),
+        _indexed(wire.entity_changes) if wire.entity_changes else (),
+    )
+
+
+def _indexed(changes: tuple[EntityChange, ...]) -> tuple[EntityChange, ...]:
+    """The changes, their ids no longer than an index takes."""
+    if all(len(change.entity_id or "") <= INDEXED_LENGTH_MAX for change in changes):
+        return changes
+    return tuple(
+        replace(change, entity_id=change.entity_id and change.entity_id[:INDEXED_LENGTH_MAX])
+        for change in changes
     )
 
 

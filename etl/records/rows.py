@@ -41,7 +41,8 @@ class Audit(msgspec.Struct, frozen=True, gc=False):
         id: 1 to 255 characters, unique in an organisation.
         event_date: UTC, whole milliseconds.
         raw: the record as received, every member in it; UTF-8.
-        service_name, entity_id, user_id: at most 512 characters, the whole of them in `raw`.
+        service_name, entity_id, user_id, client_id: at most 512 characters, as `entity_id` of a
+            change is; `raw` has the whole of them.
     """
 
     id: str

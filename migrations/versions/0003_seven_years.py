@@ -41,6 +41,8 @@ VACUUM = {
     "autovacuum_analyze_scale_factor": "0.01",
 }
 NUMBERED = {"receipts": "receipt_id", "verifications": "verification_id"}
+#: What gets into an index, of which PostgreSQL takes no long texts; `raw` has the whole of them.
+CUT = {"audit_events": "client_id", "audit_entity_changes": "entity_id"}
 #: By table, the columns of each index.
 NEW_INDEXES = (
     ("audit_events", ("client_id", "event_date")),
@@ -125,6 +127,8 @@ def _key(table: str) -> list[str]:
 
 def _add_time(table: str) -> None:
     """Give each change its audit's time, and begin the key with it."""
+    if _key(table) == NEW_KEY:
+        return
     if _dialect() == "postgresql":
         _rewrite_in_postgresql(table)
     elif _dialect() == "sqlite":
@@ -207,8 +211,6 @@ def _rewrite_in_sqlite(table: str, key: list[str]) -> None:
 def _rewrite_in_mysql(table: str) -> None:
     if "event_date" not in _columns(table):
         op.add_column(table, sa.Column("event_date", TIME))
-    if _key(table) == NEW_KEY:
-        return
     op.execute(
         f"UPDATE {table} AS c JOIN audit_events AS e "  # noqa: S608 - our names
         "ON e.organization = c.organization AND e.id = c.event_id "
@@ -253,6 +255,12 @@ def _tell_postgresql() -> None:
             op.execute("ALTER TABLE audit_events RESET (toast_tuple_target)")
     for table, column in NUMBERED.items():
         _number_by_identity(table, column)
+    for table, column in CUT.items():
+        long = f"SELECT 1 FROM {table} WHERE length({column}) > 512 LIMIT 1"  # noqa: S608 - our names
+        if connection.execute(sa.text(long)).first() is not None:
+            # After an UPDATE an index would hold what was there before, too.
+            kind = f'text COLLATE "{BYTE_ORDER}" USING left({column}, 512)'
+            op.execute(f"ALTER TABLE {table} ALTER COLUMN {column} TYPE {kind}")
 
 
 def _is_plain(table: str) -> bool:

@@ -315,6 +315,24 @@ def test_triggers_of_a_user_stay_and_see_nothing_of_an_upgrade(old: Old) -> None
     assert found == [("It sees all", "O"), ("It sees less", "D"), ("It sees more", "A")]
 
 
+@pytest.mark.parametrize("old", ["postgresql"], indirect=True)
+def test_an_id_longer_than_an_index_takes_is_cut_by_an_upgrade(old: Old) -> None:
+    engine = open_engine(old.destination)
+    long = "(SELECT string_agg(md5(n::text), '') FROM generate_series(1, 300) AS n)"
+    columns = {"audit_events": "client_id", "audit_entity_changes": "entity_id"}
+    with engine.begin() as connection:
+        for table, column in columns.items():
+            connection.exec_driver_sql(f"UPDATE {table} SET {column} = {long}")
+
+    migration.upgrade(engine)
+
+    with engine.connect() as connection:
+        for table, column in columns.items():
+            lengths = f"SELECT DISTINCT length({column}) FROM {table}"
+            assert connection.exec_driver_sql(lengths).scalars().all() == [512]
+    engine.dispose()
+
+
 @pytest.mark.parametrize("old", ["sqlite"], indirect=True)
 def test_views_triggers_and_indexes_of_a_user_outlive_an_upgrade_of_a_file(old: Old) -> None:
     table = "audit_property_changes"

@@ -1550,6 +1550,18 @@ BUGS = [
         ("tests/destinations/sql/test_statistics.py", "-k", "vacuum"),
     ),
     Bug(
+        "an id of a change is longer than an index takes",
+        "etl/records/normalise.py",
+        (("    if all(len(change.entity_id or", "    if all(len(change.entity_type or"),),
+        ("tests/records/test_reader.py", "-k", "indexed_text"),
+    ),
+    Bug(
+        "an upgrade meets an id that is longer than an index takes",
+        "migrations/versions/0003_seven_years.py",
+        (("    for table, column in CUT.items():\n", "    for table, column in ():\n"),),
+        ("tests/database/test_upgrade.py", "-k", "longer_than_an_index"),
+    ),
+    Bug(
         "SQLite's statistics are gathered once and never again",
         "etl/destinations/sql/statistics.py",
         (("    return bool(2 * (", "    return bool(0 * ("),),

@@ -1,6 +1,7 @@
 """The roles of docs/operating.md can do their commands and no others."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -95,7 +96,8 @@ def test_each_role_does_its_commands_and_no_others(site: Site) -> None:
     engine = open_engine(site.roles.url("writer"))
     delete_audits(engine, f"{{id}} = '{an_id(engine)}'")
     engine.dispose()
-    assert "1 missing, 1 repaired" in site.audit_etl("writer", "verify", "--from", "1d", "--repair")
+    told = site.audit_etl("writer", "verify", "--from", "1d", "--repair")
+    assert re.search(r"\b([1-9]\d*) missing, \1 repaired", told), told  # some may come late
     for command in ("status", "services", "check"):
         site.audit_etl("writer", command)
     the_daemon_works(site)

@@ -273,10 +273,15 @@ def test_bytes_that_are_no_utf8_cost_only_themselves() -> None:
 
 
 def test_an_indexed_text_is_cut_and_raw_keeps_the_whole() -> None:
-    found = audit(TIMED | {"entity": {"id": "e" * 5000}})
+    changes = [{"entityId": "i" * length, "entityName": "n" * 5000} for length in (511, 512, 513)]
+    ids = {"entity": {"id": "e" * 5000}, "client": {"id": "c" * 5000}}
+    found = audit(TIMED | ids | {"entityChanges": changes})
 
     assert found.entity_id == "e" * 512
+    assert found.client_id == "c" * 512
     assert b"e" * 5000 in found.raw
+    assert [len(change.entity_id or "") for change in found.entity_changes] == [511, 512, 512]
+    assert [len(change.entity_name or "") for change in found.entity_changes] == [5000] * 3
 
 
 json_values = st.recursive(

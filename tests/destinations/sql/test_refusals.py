@@ -37,7 +37,7 @@ BY_TIME = PARTITIONED.format(
     by="RANGE (event_date)",
     values="FROM ('2020-01-01') TO ('2021-01-01')",
 )
-IN_MARIADB = "ALTER TABLE audit_events PARTITION BY LIST COLUMNS (organization) "
+IN_MARIADB = "ALTER TABLE audit_property_changes PARTITION BY LIST COLUMNS (organization) "
 
 CONSTRAINT = "Remove that constraint, or make it accept every audit"
 PARTITION = "Add the partition that is missing, or one for all other rows (DEFAULT, MAXVALUE)"
@@ -148,7 +148,7 @@ ADDED = {
     "partition in MariaDB": (
         "mariadb",
         f"{IN_MARIADB}(PARTITION others VALUES IN ('other'))",
-        "table audit_events has no partition for a row (error 1526)",
+        "table audit_property_changes has no partition for a row (error 1526)",
         PARTITION,
     ),
     "trigger in MariaDB": (
