@@ -63,13 +63,17 @@ def test_a_large_first_load_gathers_statistics(postgresql: sa.Engine, more: int)
     assert rows(postgresql) == number
 
 
-def test_a_load_of_no_more_than_is_known_gathers_nothing(postgresql: sa.Engine) -> None:
-    load(postgresql, 0, statistics.ROWS_MIN)
-    load(postgresql, 1, statistics.ROWS_MIN)
-    assert rows(postgresql) == statistics.ROWS_MIN
+def test_a_load_gathers_statistics_that_it_has_made_useless(
+    postgresql: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(statistics, "GROWTH", 2)
+    few = statistics.ROWS_MIN
+    load(postgresql, 0, few)
+    load(postgresql, 1, 2 * few)
+    assert rows(postgresql) == few
 
-    load(postgresql, 2, statistics.ROWS_MIN + 1)
-    assert rows(postgresql) == 3 * statistics.ROWS_MIN + 1
+    load(postgresql, 2, 2 * few + 1)
+    assert rows(postgresql) == 5 * few + 1
 
 
 def test_a_vacuum_at_work_holds_up_no_load(postgresql: sa.Engine) -> None:
