@@ -137,6 +137,16 @@ def test_what_is_loaded_early_gives_way_to_what_a_window_shows(engine: sa.Engine
     assert left == ["b"]
 
 
+def test_changes_that_only_the_early_record_had_give_way_with_it(engine: sa.Engine) -> None:
+    destination = SqlDestination(engine, lambda: LOADED_AT)
+    poor = record("a") | {"propertyChanges": [], "entityChanges": []}
+
+    destination.load_early("default", audits([record("a")]))
+    load_into(destination, draft(hours(0, 1)), [batch(poor)], unfenced)
+
+    assert audits_in(engine) == audits([poor])
+
+
 def test_an_early_audit_of_another_organisation_with_that_id_stays(engine: sa.Engine) -> None:
     destination = SqlDestination(engine, lambda: LOADED_AT)
     for organization in ("default", "other"):
