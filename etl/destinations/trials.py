@@ -18,19 +18,13 @@ from etl.database.errors import name_of
 from etl.database.times import UtcTime
 from etl.database.transactions import reading, transact
 from etl.destinations.sql.inserter import Inserter
-from etl.destinations.sql.rows import rows_of
+from etl.destinations.sql.rows import OF_AUDITS, rows_of
 from etl.errors import DestinationUnavailable
 from etl.records import read_records
 from etl.window import iso_utc
 
 #: No organisation has such a name.
 _NOBODY: Final = "audit-etl check"
-#: The tables that hold audits, and in which nothing is updated.
-_OF_AUDITS: Final = (
-    schema.audit_events,
-    schema.audit_property_changes,
-    schema.audit_entity_changes,
-)
 _CHANGE: Final = '{"property":"p","entityType":"t","oldValues":["a"],"newValues":["b"]}'
 _SAMPLE: Final = (
     '{"id":"check","eventDate":"%s","context":{"a":"b"},'
@@ -59,7 +53,7 @@ def try_tables(engine: sa.Engine, now: datetime, *, audits: bool) -> None:
     others = [
         table
         for table in schema.metadata.sorted_tables
-        if table not in _OF_AUDITS and (audits or table is not schema.early_audits)
+        if table not in OF_AUDITS and (audits or table is not schema.early_audits)
     ]
 
     def work(connection: sa.Connection) -> None:
@@ -77,7 +71,7 @@ def _try_audits(connection: sa.Connection, now: datetime) -> None:
     inserter = Inserter(connection.dialect)
     [audit] = read_records([(_SAMPLE % iso_utc(now)).encode()]).audits
     inserter.insert(connection, *rows_of(_NOBODY, [audit], now, inserter.bound))
-    for table in reversed(_OF_AUDITS):
+    for table in reversed(OF_AUDITS):
         then = table.c.event_date == audit.event_date
         connection.execute(sa.delete(table).where(then, table.c.organization == _NOBODY))
 

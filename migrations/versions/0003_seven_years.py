@@ -54,7 +54,8 @@ SELDOM = {"client_id"}
 
 def upgrade() -> None:
     if _dialect() == "postgresql":
-        # What hides rows fails, and nobody else adds any while they are written anew.
+        # Row-level security raises an error instead of leaving rows out, and no other program can
+        # insert rows while the tables are rewritten.
         op.execute("SET LOCAL row_security = off")
         op.execute(f"LOCK TABLE {', '.join(('audit_events', *CHANGES))} IN ACCESS EXCLUSIVE MODE")
     op.create_table(
@@ -169,7 +170,7 @@ def _rewrite_in_postgresql(table: str) -> None:
 
 
 def _triggers_in_postgresql(table: str) -> dict[str, str]:
-    """Whoever has added triggers: their quoted names, and what makes them as they are."""
+    """The enabled triggers of a user: their quoted names, and the word that enables each again."""
     query = (
         "SELECT quote_ident(tgname), tgenabled::text FROM pg_trigger "  # noqa: S608 - our names
         f"WHERE tgrelid = '{table}'::regclass AND NOT tgisinternal AND tgenabled <> 'D'"
@@ -179,7 +180,7 @@ def _triggers_in_postgresql(table: str) -> dict[str, str]:
 
 
 def _rewrite_in_sqlite(table: str, key: list[str]) -> None:
-    """Make the table anew: with its time and in the order of the key, or as it was."""
+    """Rebuild the table: with the new key and the time, or with the old key and without it."""
     added = (
         "SELECT sql FROM sqlite_master WHERE type IN ('index', 'trigger') AND sql IS NOT NULL "  # noqa: S608 - our names
         f"AND tbl_name = '{table}'"

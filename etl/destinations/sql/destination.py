@@ -223,7 +223,7 @@ class SqlDestination:
         organization = history.stream.organization
         by_id = {audit.id: audit for audit in reversed(group.audits)}
         scope = self._scope(connection, organization)
-        delete_early(scope, {audit.id: audit.event_date for audit in group.audits})
+        delete_early(scope, by_id)
         absent = _absent(scope, by_id, state.checks)
         times = ((audit.event_date, audit.service_name) for audit in absent)
         arrived = history.arrived(times, partial(_count, connection, history.stream))

@@ -8,9 +8,10 @@ import msgspec
 import sqlalchemy as sa
 
 from etl.database import schema
+from etl.destinations.sql.rows import CHANGES
+from etl.records import Audit
 
 _EVENTS: Final = schema.audit_events
-_CHANGES: Final = (schema.audit_property_changes, schema.audit_entity_changes)
 #: An audit's time and id.
 Key = tuple[datetime, str]
 _ENCODE: Final = msgspec.json.Encoder().encode
@@ -79,13 +80,13 @@ def rows_of_keys(
         yield from scope.connection.execute(query)
 
 
-def delete_early(scope: Scope, shown: Mapping[str, datetime]) -> None:
+def delete_early(scope: Scope, shown: Mapping[str, Audit]) -> None:
     """Delete those of `shown` that were loaded early, for the window's own records to be inserted.
 
     To be called in the transaction that inserts them, so that nobody sees them missing.
 
     Args:
-        shown: the audits' times by their ids.
+        shown: audits by their ids.
     """
     marks = schema.early_audits.c
     there = sa.select(marks.id).where(marks.organization == scope.organization).limit(1)
@@ -93,7 +94,7 @@ def delete_early(scope: Scope, shown: Mapping[str, datetime]) -> None:
         return
     early = sorted(shown.keys() - set(absent_of(scope, marks.id, shown)))
     held = rows_of_keys(scope, (_EVENTS.c.id, _EVENTS.c.event_date), early)
-    times = {(at, key) for key, at in held} | {(shown[key], key) for key in early}
+    times = {(at, key) for key, at in held} | {(shown[key].event_date, key) for key in early}
     _delete_changes(scope, sorted(times))
     _delete(scope, early, marks.id)
     _delete(scope, early, _EVENTS.c.id)
@@ -112,7 +113,7 @@ def delete_orphans(scope: Scope, absent: Sequence[Key]) -> None:
 def _delete_changes(scope: Scope, of: Sequence[Key]) -> None:
     """Delete the changes of audits, one by one: not every planner seeks pairs in a list."""
     keys = [{"at": at, "of": key} for at, key in of]
-    for table in _CHANGES if keys else ():
+    for table in CHANGES if keys else ():
         one = sa.delete(table).where(
             table.c.event_date == sa.bindparam("at"),
             table.c.organization == scope.organization,

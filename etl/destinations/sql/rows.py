@@ -14,6 +14,9 @@ from etl.database.times import text_time
 from etl.records import Audit, Reject
 
 Row = tuple[object, ...]
+#: The tables that audits become rows of, in the order of `rows_of`.
+CHANGES: Final = (schema.audit_property_changes, schema.audit_entity_changes)
+OF_AUDITS: Final = (schema.audit_events, *CHANGES)
 #: An audit, and its time as the database takes it.
 _Timed = tuple[Audit, object]
 

@@ -8,6 +8,7 @@ from typing import Final
 import sqlalchemy as sa
 
 from etl.database import schema
+from etl.destinations.sql.rows import OF_AUDITS
 
 #: With fewer audits no plan takes long.
 ROWS_MIN: Final = 1_000
@@ -15,18 +16,13 @@ ROWS_MIN: Final = 1_000
 GROWTH: Final = 10
 #: How many rows of each index SQLite looks at.
 SAMPLE: Final = 1_000
-#: PostgreSQL looks at 300 times as many rows: 3,000. Its own 100 took a fifth of a first load.
-TARGET: Final = 10
-#: By table, the columns that plans go by: those of the indexes.
+_EVENTS: Final = schema.audit_events.name
+#: By table, the columns of its indexes: to analyse all columns took a fifth of a first load.
 _SOUGHT: Final = {
     table.name: ", ".join(
         sorted({*table.primary_key.c.keys(), *(c.name for i in table.indexes for c in i.columns)})
     )
-    for table in (
-        schema.audit_events,
-        schema.audit_property_changes,
-        schema.audit_entity_changes,
-    )
+    for table in OF_AUDITS
 }
 
 
@@ -37,20 +33,17 @@ def gather(connection: sa.Connection, new_events: int) -> None:
     backfill would meanwhile read whole tables. A role that does not own the tables changes nothing.
     SQLite never does, and would read an organisation from its first audit on to find a day.
     """
-    outgrown = _OUTGROWN.get(connection.dialect.name)
-    if outgrown and new_events and outgrown(connection, new_events):
-        if connection.dialect.name == "sqlite":
-            connection.exec_driver_sql(f"PRAGMA analysis_limit = {SAMPLE}")
-            connection.exec_driver_sql("ANALYZE")
-            return
-        for (
-            table,
-            columns,
-        ) in _SOUGHT.items():  # if a VACUUM has the lock, the next load tries again
+    dialect = connection.dialect.name
+    if dialect == "sqlite" and new_events and _outgrown_in_sqlite(connection):
+        connection.exec_driver_sql(f"PRAGMA analysis_limit = {SAMPLE}")
+        connection.exec_driver_sql("ANALYZE")
+    if dialect == "postgresql" and _outgrown_in_postgresql(connection, new_events):
+        # If a VACUUM has the lock, the next load tries again.
+        for table, columns in _SOUGHT.items():
             connection.exec_driver_sql(f"ANALYZE (SKIP_LOCKED) {table} ({columns})")
 
 
-def _in_postgresql(connection: sa.Connection, new_events: int) -> bool:
+def _outgrown_in_postgresql(connection: sa.Connection, new_events: int) -> bool:
     """Whether one load brought many times what the statistics know of: less than none at first."""
     if new_events < ROWS_MIN:
         return False
@@ -58,7 +51,7 @@ def _in_postgresql(connection: sa.Connection, new_events: int) -> bool:
     return bool(GROWTH * connection.exec_driver_sql(query).scalar_one() < new_events)
 
 
-def _in_sqlite(connection: sa.Connection, _new_events: int) -> bool:
+def _outgrown_in_sqlite(connection: sa.Connection) -> bool:
     """Whether there are twice the rows that the statistics know of: each index's first number."""
     rows = connection.exec_driver_sql(f"SELECT max(rowid) FROM {_EVENTS}").scalar() or 0  # noqa: S608 - our name
     if rows < ROWS_MIN:
@@ -67,7 +60,3 @@ def _in_sqlite(connection: sa.Connection, _new_events: int) -> bool:
         return True
     query = f"SELECT max(CAST(stat AS INTEGER)) FROM sqlite_stat1 WHERE tbl = '{_EVENTS}'"  # noqa: S608 - our name
     return bool(2 * (connection.exec_driver_sql(query).scalar() or 0) <= rows)
-
-
-_EVENTS: Final = schema.audit_events.name
-_OUTGROWN: Final = {"postgresql": _in_postgresql, "sqlite": _in_sqlite}
